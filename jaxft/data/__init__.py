@@ -1,0 +1,1 @@
+"""From files and hubs to packed batches of tokens, on the host."""

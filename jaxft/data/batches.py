@@ -1,0 +1,144 @@
+"""Batches: what a step or an evaluation feeds the device, made on the host from addresses alone.
+
+A training step is `batch_size` examples cut into M micro-batches of equal shape, each packed on its own; a batch of it
+has arrays [M, B, L]. Evaluation packs pieces of like length together, whichever example they belong to: arrays [B, L].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxft.data import pack
+from jaxft.data.encode import Encoded
+from jaxft.data.order import Order
+
+_PLANNED_STEPS = 4096
+"""Shapes are planned from at most so many steps of a run."""
+_HOST_ONLY = ("source", "pieces")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tokens and what to predict from them.
+
+    targets: int32 [T], -1 where a token has none (per_token); else int32 [E], or float32 [E, C] for many labels an
+    example.
+    """
+
+    encoded: Encoded
+    targets: np.ndarray
+    per_token: bool
+
+    @classmethod
+    def of(cls, encoded: Encoded, targets: list, per_token: bool) -> Dataset:
+        """targets: as `Task.targets` gives them; per_token: one a word, else one an example."""
+        if not per_token:
+            many = bool(targets) and np.ndim(targets[0]) == 1
+            return cls(encoded, np.asarray(targets, np.float32 if many else np.int32), False)
+        words = np.cumsum([0, *map(len, targets)])[:-1]
+        flat = np.concatenate([*targets, np.zeros(0, np.int32)]).astype(np.int32)
+        first = np.repeat(words[encoded.example], encoded.piece_lengths)
+        at = encoded.words_at
+        return cls(encoded, np.where(at >= 0, flat[np.where(at >= 0, first + at, 0)], -1).astype(np.int32), True)
+
+    def batch(self, pieces: np.ndarray, placement: pack.Placement, shape: pack.Shape) -> dict[str, np.ndarray]:
+        """As `pack.fill`, with `targets`: [B, L], or [B, S] or [B, S, C] by example, -1 where there is none."""
+        arrays = pack.fill(self.encoded, pieces, placement, shape)
+        index = arrays["source"] if self.per_token else self.encoded.example[np.maximum(arrays["pieces"], 0)]
+        present = (arrays["source"] if self.per_token else arrays["pieces"]) >= 0
+        values = self.targets[np.where(present, index, 0)]
+        mask = present.reshape(present.shape + (1,) * (values.ndim - present.ndim))
+        arrays["targets"] = np.where(mask, values, np.asarray(-1, values.dtype))
+        return arrays
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One training step on the host. arrays: [M, B, L] for the device. examples: int64 [E]."""
+
+    step: int
+    epoch: int
+    arrays: dict[str, np.ndarray]
+    examples: np.ndarray
+    real_tokens: int
+    padded_tokens: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.arrays["tokens"].shape
+
+
+class TrainBatches:
+    """The batches of a run, by step number; `shapes` are all the shapes that planned steps have."""
+
+    def __init__(
+        self, data: Dataset, order: Order, num_steps: int, *, micro_batches: int, widths: tuple[int, ...], packing: bool
+    ) -> None:
+        self._data, self._order, self._micro_batches = data, order, micro_batches
+        self._widths, self._packing = widths, packing
+        self._first_piece = np.searchsorted(data.encoded.example, np.arange(data.encoded.num_examples + 1))
+        stride = max(1, num_steps // _PLANNED_STEPS)
+        self.shapes = pack.plan([self._need(step) for step in range(0, num_steps, stride)])
+
+    def make(self, step: int) -> StepBatch:
+        """The batch of one step: a pure function of its number."""
+        examples, parts, width = self._parts(step)
+        placements = [self._place(pieces, width) for pieces in parts]
+        shape = pack.choose(self.shapes, width, max(placement.num_rows for placement in placements))
+        micro = [self._data.batch(*pair, shape) for pair in zip(parts, placements, strict=True)]
+        arrays = {name: np.stack([part[name] for part in micro]) for name in micro[0] if name not in _HOST_ONLY}
+        real = int(sum(self._data.encoded.piece_lengths[pieces].sum() for pieces in parts))
+        places = shape.rows * shape.tokens * len(parts)
+        return StepBatch(step, self._order.epoch(step), arrays, examples, real, places - real)
+
+    def _need(self, step: int) -> tuple[int, int]:
+        _, parts, width = self._parts(step)
+        return width, max(self._place(pieces, width).num_rows for pieces in parts)
+
+    def _parts(self, step: int) -> tuple[np.ndarray, list[np.ndarray], int]:
+        """Examples of a step, the pieces of each micro-batch, and the row width they need."""
+        examples = self._order.examples(step)
+        parts = [self._pieces(part) for part in np.array_split(examples, self._micro_batches)]
+        longest = max(int(self._data.encoded.piece_lengths[pieces].max(initial=1)) for pieces in parts)
+        return examples, parts, pack.width_for(longest, self._widths)
+
+    def _pieces(self, examples: np.ndarray) -> np.ndarray:
+        spans = [np.arange(self._first_piece[e], self._first_piece[e + 1]) for e in examples]
+        return np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
+
+    def _place(self, pieces: np.ndarray, width: int) -> pack.Placement:
+        return pack.place(self._data.encoded.piece_lengths[pieces], width, packing=self._packing)
+
+
+def evaluation_batches(
+    data: Dataset, widths: tuple[int, ...], tokens_a_batch: int
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yields (pieces, arrays [B, L], with source and pieces) that cover every piece once, in one shape a row width."""
+    lengths = data.encoded.piece_lengths
+    width_of = np.array([pack.width_for(int(length), widths) for length in lengths], np.int64)
+    for width in sorted(set(width_of.tolist())):
+        pieces = np.flatnonzero(width_of == width)
+        pieces = pieces[np.argsort(-lengths[pieces], kind="stable")]
+        shape = pack.Shape(max(1, tokens_a_batch // width), width, pack.max_segments(width))
+        while len(pieces):
+            count = _fitting(lengths[pieces], shape)
+            placement = pack.place(lengths[pieces[:count]], width)
+            yield pieces[:count], data.batch(pieces[:count], placement, shape)
+            pieces = pieces[count:]
+
+
+def _fitting(lengths: np.ndarray, shape: pack.Shape) -> int:
+    """How many of the first pieces surely fit the shape: by halving from what would fill it."""
+    count = min(
+        len(lengths),
+        shape.rows * shape.segments,
+        int(np.searchsorted(np.cumsum(lengths), shape.rows * shape.tokens, "right")),
+    )
+    count = max(count, 1)
+    while pack.place(lengths[:count], shape.tokens).num_rows > shape.rows:
+        count = max(1, count - max(1, count // 16))
+    return count

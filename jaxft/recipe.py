@@ -1,0 +1,386 @@
+"""The recipe: everything that decides a run, as frozen dataclasses that read and write YAML.
+
+A recipe file holds the sections below; keys that are left out keep their defaults, unknown keys are errors. `check`
+reports every problem of a recipe at once. Nothing here reads data or touches a device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from jaxft.errors import Problems, UserError
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where labelled text comes from and how it is cut to tokens."""
+
+    train: str = ""
+    """Asset name, asset split (name:dev), file, saved `datasets` folder, or hub id (org/name:split)."""
+    dev: str | float | None = None
+    """Like train, or the fraction of the training set to hold out; none: the asset's own split, else no dev set."""
+    test: str | float | None = None
+    """Like dev."""
+    text: str = "text"
+    """Column with the text."""
+    text_pair: str | None = None
+    """Column with the second text of a pair."""
+    label: str = "label"
+    """Column with the label."""
+    id: str | None = None
+    """Column with a unique id, checked for duplicates."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll"] = "auto"
+    """File format; auto goes by the file's ending."""
+    max_tokens: int = 128
+    """Longest example, in tokens, special tokens included."""
+    overflow: Literal["truncate", "window", "error"] = "truncate"
+    """What happens to longer texts: cut, cut into overlapping windows, or refuse."""
+    multi_label: bool = False
+    """An example may have any number of labels."""
+    label_separator: str = "|"
+    """Between the labels of one cell (multi-label)."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long, in what portions, and which parameters."""
+
+    epochs: int = 3
+    steps: int | None = None
+    """Stop after so many steps, whatever `epochs` says."""
+    batch_size: int = 32
+    """Examples a step."""
+    micro_batches: int = 1
+    """Equal parts a step is cut into; their gradients are added in one fixed order."""
+    row_tokens: int | None = None
+    """Tokens of a packed row; none: chosen from the data."""
+    packing: bool = True
+    """False: one example a row."""
+    freeze: str = "none"
+    """none | encoder (all but the head) | layers:K (embeddings, bottom K layers) | re:PATTERN on parameter paths."""
+    dropout: float = 0.1
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: each class weighs E / (C · its examples)."""
+    stop_metric: str | None = None
+    """Dev metric that picks the best parameters and stops early; none: the task's own."""
+    patience: int | None = None
+    """Evaluations without a better dev metric before the run stops; none: never."""
+    eval_every: int | None = None
+    """Steps between dev evaluations; none: once an epoch."""
+    save_every: int | None = None
+    """Steps between checkpoints; none: at every evaluation."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    remat: Literal["none", "full", "dots"] = "none"
+    """What the backward pass recomputes: nothing, whole layers, or all but matrix products."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimiser with decoupled weight decay: p <- p - lr * update - lr * weight_decay * p."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 5e-5
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """Not applied to biases and LayerNorm."""
+    clip_norm: float | None = 1.0
+    momentum: float = 0.0
+    """Of sgd."""
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Rates of deliberate noise in the training data; all off."""
+
+    label: float = 0.0
+    token_drop: float = 0.0
+    token_replace: float = 0.0
+    typo: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Devices: -1 takes as many as divide `train.micro_batches`."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of single streams, 0 .. 2**32 - 1; none: the recipe's `seed`."""
+
+    init: int | None = None
+    order: int | None = None
+    dropout: int | None = None
+    noise: int | None = None
+    explore: int | None = None
+    subsample: int | None = None
+    bootstrap: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole fine-tuning run."""
+
+    task: str = "classify"
+    """classify | tag."""
+    model: str = "minilm"
+    """Asset name, folder with config.json and model.safetensors, or hub id."""
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    optim: Optim = field(default_factory=Optim)
+    noise: Noise = field(default_factory=Noise)
+    numerics: Literal["canonical", "fast"] = "canonical"
+    dtype: Literal["auto", "f32", "bf16"] = "auto"
+    """Operands of matrix products; auto: f32 on CPU, bf16 elsewhere. Parameters and sums are f32 always."""
+    mesh: Mesh = field(default_factory=Mesh)
+    seed: int = 0
+    seeds: Seeds = field(default_factory=Seeds)
+    out: str = "runs/run"
+    """The run folder."""
+
+
+# --- YAML in and out -----------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> Recipe:
+    """Reads a recipe file. Raises one UserError with every unknown key and wrong type."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(str(path), "no such recipe file", "`jaxft init TASK` prints a starter recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(str(path), f"cannot be read as UTF-8 text: {error}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(where, f"is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    return from_tree({} if tree is None else tree, str(path))
+
+
+def from_tree(tree: Any, where: str = "recipe") -> Recipe:
+    """Builds a recipe from nested dicts, as YAML gives them."""
+    problems = Problems()
+    recipe = _build(Recipe, tree, where, "", problems)
+    problems.raise_if_any()
+    return recipe
+
+
+def to_tree(recipe: Recipe) -> dict[str, Any]:
+    """Nested dicts of plain values; `from_tree` turns them back into an equal recipe."""
+    return dataclasses.asdict(recipe)
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every key written out."""
+    return yaml.safe_dump(to_tree(recipe), sort_keys=False, allow_unicode=True)
+
+
+def _build(cls: type, tree: Any, where: str, prefix: str, problems: Problems) -> Any:
+    if not isinstance(tree, dict):
+        what = f"expected a section with keys, came {type(tree).__name__} {tree!r}"
+        problems.add(f"{where}: {prefix.rstrip('.') or 'top level'}", what)
+        return cls()
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        at = f"{where}: {prefix}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            fix = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
+            problems.add(at, "unknown key", fix)
+        elif dataclasses.is_dataclass(hints[key]):
+            values[key] = _build(
+                typing.cast(type, hints[key]), {} if value is None else value, where, f"{prefix}{key}.", problems
+            )
+        else:
+            try:
+                values[key] = _coerce(value, hints[key])
+            except ValueError:
+                problems.add(at, f"expected {_describe(hints[key])}, came {value!r}")
+    return cls(**values)
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """`value` as the annotated type; ValueError where it does not fit. Integers pass for floats, 5e-5 strings too."""
+    if isinstance(hint, types.UnionType):
+        for option in sorted(hint.__args__, key=lambda option: option is str):  # a number before its text
+            try:
+                return _coerce(value, option)
+            except ValueError:
+                continue
+        raise ValueError
+    if typing.get_origin(hint) is Literal:
+        if value in hint.__args__:
+            return value
+        raise ValueError
+    if hint is types.NoneType:
+        if value is None:
+            return None
+        raise ValueError
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as text
+        return float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError
+    return value
+
+
+def _describe(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_describe(option) for option in hint.__args__)
+    if typing.get_origin(hint) is Literal:
+        return " | ".join(map(str, hint.__args__))
+    names = {str: "text", int: "an integer", float: "a number", bool: "true or false", types.NoneType: "null"}
+    return names.get(hint, str(hint))
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check(recipe: Recipe, problems: Problems | None = None) -> None:
+    """Raises one UserError with every value out of range; with `problems` given, adds to it instead of raising."""
+    found = problems or Problems()
+    for rule in _RULES:
+        rule(recipe, found)
+    if problems is None:
+        found.raise_if_any()
+
+
+def _check_task(recipe: Recipe, problems: Problems) -> None:
+    from jaxft import tasks
+
+    if recipe.task not in tasks.names():
+        near = difflib.get_close_matches(recipe.task, tasks.names(), n=1)
+        fix = f"did you mean `{near[0]}`?" if near else ""
+        problems.add("task", f"unknown task {recipe.task!r}; known: {', '.join(tasks.names())}", fix)
+
+
+def _check_data(recipe: Recipe, problems: Problems) -> None:
+    data = recipe.data
+    if not data.train:
+        problems.add("data.train", "no training data named", "an asset (`jaxft assets`), a file, or a hub id")
+    if data.max_tokens < 8:
+        problems.add("data.max_tokens", f"must be at least 8, is {data.max_tokens}")
+    shares = [share for share in (data.dev, data.test) if isinstance(share, float)]
+    for name in ("dev", "test"):
+        share = getattr(data, name)
+        if isinstance(share, float) and not 0 < share < 1:
+            problems.add(f"data.{name}", f"a fraction must lie between 0 and 1, is {share}")
+    if sum(shares) >= 1:
+        problems.add("data.dev + data.test", f"leave nothing to train on: they sum to {sum(shares)}")
+    if data.multi_label and recipe.task == "tag":
+        problems.add("data.multi_label", "tagging gives one tag a word", "set it to false")
+
+
+def _check_train(recipe: Recipe, problems: Problems) -> None:
+    train = recipe.train
+    _at_least(
+        problems,
+        "train",
+        train,
+        1,
+        "epochs",
+        "steps",
+        "batch_size",
+        "micro_batches",
+        "patience",
+        "eval_every",
+        "save_every",
+        "log_every",
+    )
+    _rates(problems, "train", train, "dropout", "label_smoothing")
+    if train.batch_size >= 1 and train.micro_batches > train.batch_size:
+        what = f"{train.micro_batches} micro-batches cannot be cut from {train.batch_size} examples"
+        problems.add("train.micro_batches", what, f"at most {train.batch_size}")
+    if train.row_tokens is not None and train.row_tokens < recipe.data.max_tokens:
+        what = f"{train.row_tokens} tokens a row cannot hold an example of data.max_tokens = {recipe.data.max_tokens}"
+        problems.add("train.row_tokens", what, f"null, or at least {recipe.data.max_tokens}")
+    kind, _, argument = train.freeze.partition(":")
+    if not (
+        train.freeze in ("none", "encoder") or (kind == "layers" and argument.isdigit()) or (kind == "re" and argument)
+    ):
+        problems.add("train.freeze", f"expected none, encoder, layers:K or re:PATTERN, came {train.freeze!r}")
+
+
+def _check_optim(recipe: Recipe, problems: Problems) -> None:
+    optim = recipe.optim
+    if not 0 < optim.learning_rate < 10:
+        problems.add("optim.learning_rate", f"must lie between 0 and 10, is {optim.learning_rate}")
+    if optim.weight_decay < 0:
+        problems.add("optim.weight_decay", f"must not be negative, is {optim.weight_decay}")
+    if optim.clip_norm is not None and not optim.clip_norm > 0:
+        problems.add("optim.clip_norm", f"must be positive, is {optim.clip_norm}", "null switches clipping off")
+    if not optim.eps > 0:
+        problems.add("optim.eps", f"must be positive, is {optim.eps}")
+    _rates(problems, "optim", optim, "momentum", "b1", "b2")
+    if not 0 <= optim.warmup <= 1:
+        problems.add("optim.warmup", f"is a share of the steps between 0 and 1, is {optim.warmup}")
+
+
+def _check_noise(recipe: Recipe, problems: Problems) -> None:
+    names = [f.name for f in dataclasses.fields(Noise)]
+    _rates(problems, "noise", recipe.noise, *names)
+    used = [name for name in names if getattr(recipe.noise, name) > 0]
+    if used:
+        problems.add("noise." + used[0], "data noise is not available in this version", "set it to 0")
+
+
+def _check_seeds(recipe: Recipe, problems: Problems) -> None:
+    seeds = {"seed": recipe.seed} | {f"seeds.{key}": value for key, value in dataclasses.asdict(recipe.seeds).items()}
+    for name, seed in seeds.items():
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            problems.add(name, f"must lie between 0 and {MAX_SEED}, is {seed}")
+
+
+def _check_mesh(recipe: Recipe, problems: Problems) -> None:
+    mesh = recipe.mesh
+    if mesh.data not in (-1, 1) or mesh.fsdp != 1 or mesh.tensor != 1:
+        problems.add("mesh", "more than one device is not available in this version", "{data: -1, fsdp: 1, tensor: 1}")
+
+
+_RULES = (_check_task, _check_data, _check_train, _check_optim, _check_noise, _check_seeds, _check_mesh)
+
+
+def _at_least(problems: Problems, section: str, part: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and value < least:
+            problems.add(f"{section}.{name}", f"must be at least {least}, is {value}")
+
+
+def _rates(problems: Problems, section: str, part: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if not 0 <= value < 1:
+            problems.add(f"{section}.{name}", f"is a rate from 0 up to but not including 1, is {value}")
+
+
+def stream_seeds(recipe: Recipe) -> dict[str, int]:
+    """Stream name -> seed in force."""
+    overrides: Iterable[tuple[str, int | None]] = dataclasses.asdict(recipe.seeds).items()
+    return {name: recipe.seed if seed is None else seed for name, seed in overrides}

@@ -1,0 +1,47 @@
+"""Optimisers with decoupled weight decay (Loshchilov and Hutter 2019): p <- p - lr·u - lr·weight_decay·p.
+
+u is Adam's bias-corrected step (adamw) or the gradient, with momentum if asked (sgd). Biases and LayerNorm parameters
+do not decay. Gradients are clipped by their global norm first.
+"""
+
+from __future__ import annotations
+
+import optax
+
+from jaxft.recipe import Optim
+from jaxft.train.partition import Flat
+
+NO_DECAY = ("bias", "scale")
+
+
+def schedule(optim: Optim, num_steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up from 0, then constant, or linear or cosine decay to 0 at `num_steps`."""
+    warmup_steps = round(optim.warmup * num_steps)
+    rest = max(num_steps - warmup_steps, 1)
+    peak = optim.learning_rate
+    after = {
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "constant": optax.constant_schedule(peak),
+    }[optim.schedule]
+    if warmup_steps == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), after], [warmup_steps])
+
+
+def make(optim: Optim, num_steps: int) -> optax.GradientTransformation:
+    """The optimiser of a recipe; its parameters are path -> leaf."""
+    parts = [] if optim.clip_norm is None else [optax.clip_by_global_norm(optim.clip_norm)]
+    if optim.name == "adamw":
+        parts.append(optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps))
+    elif optim.momentum > 0:
+        parts.append(optax.trace(decay=optim.momentum))
+    if optim.weight_decay > 0:
+        parts.append(optax.add_decayed_weights(optim.weight_decay, mask=decays))
+    parts.append(optax.scale_by_learning_rate(schedule(optim, num_steps)))
+    return optax.chain(*parts)
+
+
+def decays(params: Flat) -> dict[tuple[str, ...], bool]:
+    """Path -> whether weight decay applies."""
+    return {path: path[-1] not in NO_DECAY for path in params}

@@ -1,0 +1,170 @@
+"""A whole run: set up, score, train, score again, export, report."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxft import assets, recipe
+from jaxft.errors import UserError
+from jaxft.evaluate.score import Scored
+from jaxft.kernels.attention import api as attention
+from jaxft.kernels.dropout import api as dropout
+from jaxft.model import folder as model_folder
+from jaxft.recipe import Recipe
+from jaxft.report import report
+from jaxft.report.env import environment
+from jaxft.report.progress import Progress
+from jaxft.report.result import DataFacts, Result
+from jaxft.report.run_folder import RunFolder
+from jaxft.train.loop import Clock, Evaluator, Fitted, fit, params_sha256
+from jaxft.train.setup import Setup, dtype_of, set_up
+
+
+def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
+    """Trains a recipe and writes its run folder. Raises UserError on bad inputs, before anything is written."""
+    clock, console = Clock(), console or Console(quiet=quiet)
+    setup = set_up(chosen)
+    folder = RunFolder(chosen.out).create(overwrite=overwrite)
+    folder.write_text(folder.recipe, recipe.dump(chosen))
+    folder.write_json(folder.env, environment())
+    for warning in setup.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    metric = chosen.train.stop_metric or setup.task.default_metric
+    evaluator = Evaluator(setup)
+    scored = next((split for split in ("test", "dev") if split in setup.datasets), "")
+    with Progress(setup.num_steps, metric=metric, quiet=quiet, console=console) as progress:
+        before = _score_before(setup, evaluator, scored, metric, progress)
+        fitted = fit(setup, folder, progress, evaluator, clock)
+        params = setup.partition.join(*setup.partition.split(fitted.params))
+        after = {split: evaluator.score(split, params) for split in ("dev", "test") if split in setup.datasets}
+    export(setup, fitted.params, folder)
+    result = _result(setup, fitted, metric, before, after, scored)
+    report.write(folder, result)
+    if not quiet:
+        report.show(result, folder, console)
+    return result
+
+
+def export(setup: Setup, params: dict[str, Any], folder: RunFolder) -> None:
+    """Writes model/: weights, configuration, tokenizer."""
+    multi_label = setup.recipe.data.multi_label
+    folder.model.mkdir(exist_ok=True)
+    model_folder.copy_tokenizer(setup.model_path, folder.model)
+    model_folder.save(folder.model, setup.config, params, setup.task.head, setup.labels, multi_label)
+
+
+def _score_before(setup: Setup, evaluator: Evaluator, scored: str, metric: str, progress: Progress) -> dict[str, float]:
+    if not scored:
+        return {}
+    progress.message(f"scoring {scored} before training")
+    params = setup.partition.join(*setup.partition.split(setup.params))
+    scores = evaluator.scores(scored, params)
+    if metric not in scores:
+        raise UserError("train.stop_metric", f"there is no {metric!r}", f"one of {', '.join(scores)}")
+    progress.evaluated(0, scores, scored)
+    return scores
+
+
+def _result(
+    setup: Setup, fitted: Fitted, metric: str, before: dict[str, float], after: dict[str, Scored], scored: str
+) -> Result:
+    chosen, clock = setup.recipe, fitted.clock
+    final = after.get(scored)
+    encoded = {split: data.encoded for split, data in setup.datasets.items()}
+    limit = chosen.data.max_tokens
+    cut = sum(int((tokens.lengths > limit).sum()) for tokens in encoded.values())
+    return Result(
+        task=chosen.task,
+        model=chosen.model,
+        labels=setup.labels,
+        multi_label=chosen.data.multi_label,
+        data=_data_facts(setup),
+        metric=metric,
+        before=before,
+        dev=after["dev"].scores if "dev" in after else {},
+        test=after["test"].scores if "test" in after else {},
+        scored=scored,  # type: ignore[arg-type]
+        tables=final.tables if final else {},
+        confusion=final.confusion if final else None,
+        confusion_labels=final.confusion_labels if final else None,
+        calibration=final.calibration if final else None,
+        steps=fitted.steps,
+        best_step=fitted.best_step,
+        stopped_early=fitted.stopped_early,
+        tokens={"real": clock.real_tokens, "padded": clock.padded_tokens},
+        truncated=cut if chosen.data.overflow == "truncate" else 0,
+        lengths=encoded["train"].lengths,
+        max_tokens=limit,
+        real_tokens_per_s=clock.real_tokens / clock.train_s,
+        wall_s=clock.wall_s,
+        compile_s=fitted.compile_s,
+        time_to_first_step_s=clock.first_step_s,
+        input_stall_s=fitted.input_stall_s,
+        peak_memory_mb=peak_memory_mb(),
+        numerics=chosen.numerics,
+        micro_batches=chosen.train.micro_batches,
+        dtype={"float32": "f32", "bfloat16": "bf16"}[np.dtype(dtype_of(chosen.dtype)).name],
+        device=device_name(),
+        seeds=recipe.stream_seeds(chosen),
+        params_sha256=params_sha256(fitted.params),
+        implementation={"attention": attention.choose(), "dropout": dropout.choose()},
+        warnings=setup.warnings,
+        model_source=_source(chosen.model),
+        model_licence=_licence(chosen.model),
+    )
+
+
+def _data_facts(setup: Setup) -> DataFacts:
+    splits = setup.corpus.splits
+    return DataFacts(
+        name=setup.recipe.data.train,
+        sizes={name: len(examples) for name, examples in splits.items()},
+        sha256={name: examples.sha256 for name, examples in splits.items()},
+        sources=setup.corpus.sources,
+        labels={name: _label_counts(examples.labels or []) for name, examples in splits.items()},
+        licence=_licence(setup.recipe.data.train),
+    )
+
+
+def _label_counts(labels: list[Any]) -> dict[str, int]:
+    """Label -> examples that have it; tagging: entity type -> entities, by their B- tags."""
+    counts: dict[str, int] = {}
+    for label in labels:
+        for name in label if isinstance(label, list) else [label]:
+            if isinstance(label, list) and name[:2] in ("I-",):
+                continue
+            counts[name] = counts.get(name, 0) + 1
+    return {name.removeprefix("B-"): count for name, count in sorted(counts.items()) if name != "O"}
+
+
+def _source(name: str) -> str:
+    asset = assets.load_index().get(name.partition(":")[0])
+    return f"{asset.package} {asset.version}" if asset else ""
+
+
+def _licence(name: str) -> str | None:
+    asset = assets.load_index().get(name.partition(":")[0])
+    return asset.licence if asset else None
+
+
+def device_name() -> str:
+    """Kind and number of devices, such as `cpu x 1`."""
+    device = jax.devices()[0]
+    return f"{device.device_kind} x 1"
+
+
+def peak_memory_mb() -> float | None:
+    """Most memory in use so far: of the accelerator where there is one, else of this process."""
+    with contextlib.suppress(Exception):
+        stats = jax.devices()[0].memory_stats()
+        if stats and "peak_bytes_in_use" in stats:
+            return stats["peak_bytes_in_use"] / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,171 @@
+"""Setting up: from a recipe to everything a training loop needs, every input validated before the first compile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import assets, prng, recipe, tasks
+from jaxft.data import corpus, doctor, pack
+from jaxft.data.batches import Dataset, TrainBatches
+from jaxft.data.corpus import Corpus
+from jaxft.data.encode import Encoded, encode, load_tokenizer
+from jaxft.data.order import Order
+from jaxft.errors import Problem, Problems, UserError
+from jaxft.model import folder as model_folder
+from jaxft.model.bert import Rates
+from jaxft.model.config import BertConfig
+from jaxft.model.heads import Bert
+from jaxft.recipe import Recipe
+from jaxft.tasks.base import Task
+from jaxft.train.partition import Partition, partition
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run consists of. datasets: split -> tokens and targets. params: the initial parameters, numpy f32."""
+
+    recipe: Recipe
+    task: Task
+    corpus: Corpus
+    model_path: Path
+    tokenizer: Any
+    config: BertConfig
+    params: dict[str, Any]
+    partition: Partition
+    datasets: dict[str, Dataset]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.corpus.labels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Row widths in use: of the recipe, or all that the longest text makes worth having."""
+        chosen = self.recipe.train.row_tokens
+        if chosen is not None:
+            return (chosen,)
+        longest = max(int(data.encoded.piece_lengths.max()) for data in self.datasets.values())
+        return pack.widths_for(self.recipe.data.max_tokens, longest)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    @property
+    def num_steps(self) -> int:
+        return self.recipe.train.steps or self.recipe.train.epochs * self.steps_per_epoch
+
+    @property
+    def order(self) -> Order:
+        words = prng.stream("order", recipe.stream_seeds(self.recipe)["order"])
+        return Order(self.datasets["train"].encoded.num_examples, self.recipe.train.batch_size, words)
+
+    def batches(self) -> TrainBatches:
+        train = self.recipe.train
+        return TrainBatches(
+            self.datasets["train"],
+            self.order,
+            self.num_steps,
+            micro_batches=train.micro_batches,
+            widths=self.widths,
+            packing=train.packing,
+        )
+
+    def model(self, *, training: bool) -> Bert:
+        """The network, with the recipe's dropout rates where it trains."""
+        train = self.recipe.train
+        rates = Rates(hidden=train.dropout, attention=train.dropout, head=train.dropout)
+        on_cpu = jax.default_backend() == "cpu"
+        return Bert(
+            self.config,
+            self.task.head,
+            len(self.labels),
+            dtype=dtype_of(self.recipe.dtype),
+            rates=rates if training else None,
+            remat=train.remat if training else "none",
+            unroll=self.config.num_hidden_layers if on_cpu else 1,
+            frozen_layers=self.partition.frozen_layers,
+        )
+
+    def class_weights(self) -> np.ndarray | None:
+        """f32 [C], E / (C · examples of the class); none without `class_weights: balanced`."""
+        if self.recipe.train.class_weights == "none":
+            return None
+        targets = self.datasets["train"].targets
+        counts = targets.sum(0) if targets.ndim == 2 else np.bincount(targets[targets >= 0], minlength=len(self.labels))
+        total = len(targets) if targets.ndim == 2 else counts.sum()
+        return (total / (len(self.labels) * np.maximum(counts, 1))).astype(np.float32)
+
+
+def set_up(chosen: Recipe) -> Setup:
+    """Reads, checks and encodes everything. Raises UserError with all problems of a stage at once."""
+    recipe.check(chosen)
+    task = tasks.get(chosen.task)
+    found = corpus.load(chosen)
+    model_path = assets.resolve_model(chosen.model, progress=True)
+    init_key = prng.stream("init", recipe.stream_seeds(chosen)["init"])
+    config, params, report = model_folder.load(model_path, task.head, len(found.labels), init_key, keep_head=False)
+    check_positions(config, chosen)
+    tokenizer = load_tokenizer(model_path)
+    encoded = {
+        name: encode(examples, tokenizer, max_tokens=chosen.data.max_tokens, overflow=chosen.data.overflow)
+        for name, examples in found.splits.items()
+    }
+    for name, tokens in encoded.items():
+        check_tokens(tokens, config, name)
+    problems = Problems()
+    doctor.examine({}, (), chosen.data, {name: tokens.lengths for name, tokens in encoded.items()}, problems)
+    datasets = {
+        name: Dataset.of(encoded[name], task.targets(examples, found.labels, problems), task.head == "tag")
+        for name, examples in found.splits.items()
+    }
+    problems.raise_if_any()
+    part = partition(chosen.train.freeze, params, config.num_hidden_layers)
+    warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
+    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, datasets, warnings)
+
+
+def dtype_of(name: str) -> Any:
+    """The operand type of matrix products: `auto` is f32 on CPU, bf16 elsewhere."""
+    if name == "auto":
+        name = "f32" if jax.default_backend() == "cpu" else "bf16"
+    return {"f32": jnp.float32, "bf16": jnp.bfloat16}[name]
+
+
+def check_positions(config: BertConfig, chosen: Recipe) -> None:
+    """Raises UserError where texts may be longer than the model has positions."""
+    if chosen.data.max_tokens > config.max_position_embeddings:
+        what = f"is {chosen.data.max_tokens}, but {chosen.model} has {config.max_position_embeddings} positions"
+        raise UserError("data.max_tokens", what, f"at most {config.max_position_embeddings}")
+
+
+def check_tokens(encoded: Encoded, config: BertConfig, where: str) -> None:
+    """Raises UserError where the tokenizer gives ids that the model has no embedding for."""
+    for name, values, size in (
+        ("token", encoded.tokens, config.vocab_size),
+        ("token type", encoded.types, config.type_vocab_size),
+    ):
+        if values.size and int(values.max()) >= size:
+            what = f"the tokenizer gives {name} id {int(values.max())}, but the model knows ids 0 .. {size - 1}"
+            raise UserError(where, what, "use the tokenizer that belongs to the model")
+
+
+def _model_warnings(report: model_folder.LoadReport, model: str) -> tuple[Problem, ...]:
+    """Head parameters that are drawn anew are expected; a pooler that is drawn, or tensors left over, are told."""
+    drawn = [path for path in report.initialised if not path.startswith("classifier")]
+    warnings = []
+    if drawn:
+        warnings.append(Problem(model, f"has no {', '.join(drawn)}: drawn anew"))
+    left_over = [
+        name for name in report.extra if not name.startswith(("cls.", "classifier.", "pooler.", "bert.pooler."))
+    ]
+    if left_over:
+        warnings.append(Problem(model, f"holds tensors that are not used: {', '.join(left_over)}"))
+    return tuple(warnings)

@@ -1,0 +1,126 @@
+"""One optimiser step as a pure function of (state, batch), and its executables, one a batch shape.
+
+The loss is the sum over targets divided once by the step's number of targets (by the sum of their class weights, where
+there are any), so accumulation changes nothing but the order of additions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxft.model.heads import Bert
+from jaxft.tasks.base import Task
+from jaxft.train.partition import Flat, Partition
+
+
+class State(NamedTuple):
+    """What a step changes. trainable: path -> f32 array. optimiser: optax state. step: int32 []."""
+
+    trainable: Flat
+    optimiser: Any
+    step: Array
+
+
+class Info(NamedTuple):
+    """What a step tells. loss: mean over targets. grad_norm: before clipping. finite: bool [M, B, S or L], whether each
+    loss is a number."""
+
+    loss: Array
+    grad_norm: Array
+    finite: Array
+
+
+class Constants(NamedTuple):
+    """What a step reads and leaves: frozen parameters, the words of the dropout stream, class weights [C] or none."""
+
+    frozen: Flat
+    dropout_key: Array
+    class_weights: Array | None
+
+
+StepFn = Callable[[State, dict[str, Array], Array, Constants], tuple[State, Info]]
+
+
+def init(trainable: Flat, optimiser: optax.GradientTransformation) -> State:
+    """The state before the first step. `trainable` is copied: steps donate their state."""
+    trainable = jax.tree.map(jnp.array, trainable)
+    return State(trainable, jax.jit(optimiser.init)(trainable), jnp.int32(0))
+
+
+def make(
+    model: Bert, task: Task, optimiser: optax.GradientTransformation, partition: Partition, label_smoothing: float
+) -> StepFn:
+    """step(state, batch [M, B, L] arrays, epoch uint32 [], constants) -> (state, info)."""
+
+    def loss_sum(trainable: Flat, batch: dict[str, Array], epoch: Array, constants: Constants):
+        params = partition.join(trainable, constants.frozen)
+        logits = model.apply({"params": params}, batch, constants.dropout_key, epoch)
+        losses, weights = task.loss(
+            logits, batch["targets"], label_smoothing=label_smoothing, class_weights=constants.class_weights
+        )
+        return losses.sum(), (weights.sum(), jnp.isfinite(losses))
+
+    gradient = jax.value_and_grad(loss_sum, has_aux=True)
+
+    def step(state: State, batch: dict[str, Array], epoch: Array, constants: Constants) -> tuple[State, Info]:
+        def one(micro: dict[str, Array]):
+            (loss, (weight, finite)), grads = gradient(state.trainable, micro, epoch, constants)
+            return (loss, weight, grads), finite
+
+        (loss, weight, grads), finite = _sum_over_micro_batches(one, batch)
+        scale = 1.0 / jnp.maximum(weight, jnp.float32(1e-8))
+        grads = jax.tree.map(lambda g: g * scale, grads)
+        norm = optax.tree.norm(grads)
+        updates, optimiser_state = optimiser.update(grads, state.optimiser, state.trainable)
+        trainable = optax.apply_updates(state.trainable, updates)
+        return State(trainable, optimiser_state, state.step + 1), Info(loss * scale, norm, finite)
+
+    return step
+
+
+def _sum_over_micro_batches(one: Callable, batch: dict[str, Array]):
+    """Adds up `one` of each micro-batch, in their order; `finite` is stacked."""
+    count = batch["tokens"].shape[0]
+    total, finite = one({name: values[0] for name, values in batch.items()})
+    if count == 1:
+        return total, finite[None]
+
+    def add(total, micro):
+        part, finite = one(micro)
+        return jax.tree.map(jnp.add, total, part), finite
+
+    total, rest = jax.lax.scan(add, total, {name: values[1:] for name, values in batch.items()})
+    return total, jnp.concatenate([finite[None], rest])
+
+
+class Compiled:
+    """Runs a step with one executable a batch shape, so that compilation is seen, timed and counted.
+
+    compile_s: seconds spent compiling. shapes: those compiled so far, in order.
+    """
+
+    def __init__(self, step: StepFn, on_compile: Callable[[str], None] = lambda what: None) -> None:
+        self._jitted = jax.jit(step, donate_argnums=0)
+        self._on_compile = on_compile
+        self._executables: dict[tuple, Any] = {}
+        self.compile_s = 0.0
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(shape for shape, *_ in self._executables)
+
+    def __call__(self, state: State, batch: dict[str, Array], epoch: Array, constants: Constants) -> tuple[State, Info]:
+        key = (batch["tokens"].shape, batch["targets"].shape)
+        if key not in self._executables:
+            self._on_compile("{} micro-batch(es) of {} rows x {} tokens".format(*key[0]))
+            start = time.perf_counter()
+            self._executables[key] = self._jitted.lower(state, batch, epoch, constants).compile()
+            self.compile_s += time.perf_counter() - start
+        return self._executables[key](state, batch, epoch, constants)

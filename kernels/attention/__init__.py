@@ -1,0 +1,1 @@
+"""Segment-masked attention with addressed dropout."""

@@ -1,0 +1,48 @@
+"""Segment-masked attention with addressed dropout: the entry point that the rest of jaxft calls."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jax import Array
+
+from jaxft.kernels.attention import reference
+from jaxft.kernels.dropout.reference import Address
+
+Implementation = Literal["xla", "pallas"]
+
+__all__ = ["Address", "attention", "choose"]
+
+
+def choose(implementation: Implementation | None = None) -> Implementation:
+    """The implementation that a call would use. Raises NotImplementedError for one that does not exist."""
+    if implementation not in (None, "xla"):
+        raise NotImplementedError(f"attention has no {implementation!r} implementation; there is 'xla'")
+    return "xla"
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: Array,
+    *,
+    address: Address | None = None,
+    site: Array | int = 0,
+    rate: float = 0.0,
+    scale: float | None = None,
+    implementation: Implementation | None = None,
+) -> Array:
+    """Multi-head attention in which a token sees its own segment only.
+
+    q, k, v: [B, L, H, Dh]. segments: int32 [B, L], 0 is padding. address: of the queries, [B, L]; None switches dropout
+    off. site: which dropout of the network. rate: 0 <= rate < 1. scale: none is Dh ** -0.5. Returns f32 [B, L, H, Dh].
+    """
+    choose(implementation)
+    if q.shape != k.shape or k.shape != v.shape or segments.shape != q.shape[:2]:
+        raise ValueError(f"shapes differ: q {q.shape}, k {k.shape}, v {v.shape}, segments {segments.shape}")
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"a dropout rate lies from 0 up to but not including 1, is {rate}")
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
+    return reference.attention(q, k, v, segments, address=address, site=site, rate=rate, scale=scale)

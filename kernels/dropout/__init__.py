@@ -1,0 +1,1 @@
+"""Dropout whose every bit is a function of its address."""

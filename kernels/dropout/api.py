@@ -1,0 +1,42 @@
+"""Addressed dropout: the entry point that the rest of jaxft calls."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jax import Array
+
+from jaxft.kernels.dropout import reference
+from jaxft.kernels.dropout.reference import Address
+
+Implementation = Literal["xla", "pallas"]
+
+__all__ = ["Address", "choose", "dropout"]
+
+
+def choose(implementation: Implementation | None = None) -> Implementation:
+    """The implementation that a call would use. Raises NotImplementedError for one that does not exist."""
+    if implementation not in (None, "xla"):
+        raise NotImplementedError(f"dropout has no {implementation!r} implementation; there is 'xla'")
+    return "xla"
+
+
+def dropout(
+    x: Array,
+    address: Address | None,
+    *,
+    site: Array | int,
+    rate: float,
+    implementation: Implementation | None = None,
+) -> Array:
+    """Dropout whose mask bits have addresses.
+
+    x: [B, L, D], or [B, S, D] with addresses [B, S]. address: None leaves x as it is (evaluation).
+    site: which dropout of the network, uint32. rate: 0 <= rate < 1.
+    """
+    choose(implementation)
+    if address is None or rate == 0.0:
+        return x
+    if not 0.0 < rate < 1.0:
+        raise ValueError(f"a dropout rate lies from 0 up to but not including 1, is {rate}")
+    return reference.dropout(x, address, site, rate)

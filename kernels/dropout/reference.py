@@ -1,0 +1,129 @@
+"""Addressed dropout in plain JAX: a mask bit is a pure function of its address.
+
+The address of a bit is (stream key, site, epoch, example, occurrence, position inside the example, feature). It is
+hashed in two stages, with 32-bit integer operations alone, so that the same code runs inside a Pallas kernel:
+
+1. `token_words`: Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns
+   everything up to the position into two words a token. This costs L, not L·D.
+2. `feature_bits`: a 32-bit multiply-xorshift hash with Wellons' low-bias constants, keyed by those two words, turns a
+   feature index into 32 random bits.
+
+Nothing here depends on batch slot, row width or device. Masks are never stored: the backward pass hashes again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA  # Skein's key-schedule constant
+_GOLDEN = 0x9E3779B9  # 2**32 / golden ratio, odd: multiplying by it spreads small feature indexes
+_MIX_1, _MIX_2 = 0x7FEB352D, 0x846CA68B  # Wellons, "Prospecting for hash functions" (2018): bias 1.7e-5
+
+
+class Address(NamedTuple):
+    """Where the random bits of a batch of tokens live.
+
+    key: uint32 [2], words of the dropout stream. epoch: uint32 [].
+    example, occurrence, position: uint32 [B, L]; position < 2**16 counts inside the example, occurrence < 2**16 tells
+    apart the windows of one example.
+    """
+
+    key: Array
+    epoch: Array
+    example: Array
+    occurrence: Array
+    position: Array
+
+
+def threefry2x32(key: tuple, counter: tuple) -> tuple:
+    """One block of Threefry-2x32-20. Words are uint32 arrays, of NumPy or JAX, that broadcast together."""
+    k0, k1 = key
+    keys = (k0, k1, k0 ^ k1 ^ np.uint32(_PARITY))
+    x0, x1 = counter[0] + keys[0], counter[1] + keys[1]
+    for block in range(5):
+        for rotation in _ROTATIONS[block % 2]:
+            x0 = x0 + x1
+            x1 = (x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))
+            x1 = x1 ^ x0
+        x0 = x0 + keys[(block + 1) % 3]
+        x1 = x1 + keys[(block + 2) % 3] + np.uint32(block + 1)
+    return x0, x1
+
+
+def site_words(address: Address, site: Array | int) -> tuple[Array, Array]:
+    """The key of one site in one epoch: fold_in(fold_in(stream, site), epoch), as `jax.random` has it."""
+    zero = jnp.uint32(0)
+    words = threefry2x32((address.key[0], address.key[1]), (zero, jnp.asarray(site, jnp.uint32)))
+    return threefry2x32(words, (zero, jnp.asarray(address.epoch, jnp.uint32)))
+
+
+def token_words(address: Address, site: Array | int) -> tuple[Array, Array]:
+    """Two words a token, uint32 [B, L] each."""
+    k0, k1 = site_words(address, site)
+    counter = (address.example, (address.occurrence << np.uint32(16)) | address.position)
+    shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in counter))
+    return threefry2x32((jnp.broadcast_to(k0, shape), jnp.broadcast_to(k1, shape)), counter)
+
+
+def feature_bits(word_0: Array, word_1: Array, feature: Array) -> Array:
+    """32 random bits for a feature of a token; all uint32, shapes broadcast."""
+    bits = word_0 ^ (feature * np.uint32(_GOLDEN))
+    bits = bits ^ (bits >> np.uint32(16))
+    bits = bits * np.uint32(_MIX_1)
+    bits = bits ^ (bits >> np.uint32(15))
+    bits = (bits + word_1) * np.uint32(_MIX_2)
+    return bits ^ (bits >> np.uint32(16))
+
+
+def threshold(rate: float) -> int:
+    """Bits below it are dropped: P(drop) = round(rate · 2**32) / 2**32."""
+    return round(rate * 2**32)
+
+
+def keep(words: tuple[Array, Array], feature: Array, rate: float) -> Array:
+    """The mask: True where a value is kept. `words` and `feature` uint32, shapes broadcast."""
+    return feature_bits(words[0], words[1], feature) >= np.uint32(threshold(rate))
+
+
+def features(width: int) -> Array:
+    """Feature indexes [width] of a hidden vector."""
+    return jnp.arange(width, dtype=jnp.uint32)
+
+
+def dropout(x: Array, address: Address, site: Array | int, rate: float) -> Array:
+    """x [B, L, D] with features dropped at `rate` and the rest scaled by 1 / (1 - rate)."""
+    word_0, word_1 = token_words(address, site)
+    return apply_mask(x, (word_0[..., None], word_1[..., None]), features(x.shape[-1]), rate)
+
+
+def apply_mask(x: Array, words: tuple[Array, Array], feature: Array, rate: float) -> Array:
+    """x where kept, over (1 - rate), else 0. The gradient hashes the mask again instead of storing it."""
+    return _masked(x, jnp.asarray(1.0 / (1.0 - rate), x.dtype), words, feature, jnp.uint32(threshold(rate)))
+
+
+@jax.custom_vjp
+def _masked(x: Array, scale: Array, words: tuple[Array, Array], feature: Array, limit: Array) -> Array:
+    bits = feature_bits(words[0], words[1], feature)
+    return jnp.where(bits >= limit, x * scale, jnp.zeros((), x.dtype))
+
+
+def _masked_forward(x, scale, words, feature, limit):
+    return _masked(x, scale, words, feature, limit), (scale, words, feature, limit)
+
+
+def _masked_backward(saved, gradient):
+    return _masked(gradient, *saved), jnp.zeros_like(saved[0]), *(_no_gradient(part) for part in saved[1:])
+
+
+def _no_gradient(tree):
+    """Integers have gradients of type float0."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), tree)
+
+
+_masked.defvjp(_masked_forward, _masked_backward)

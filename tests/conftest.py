@@ -1,0 +1,84 @@
+"""Settings that hold for every test, and the real models and data that tests share.
+
+Several CPU devices, strict dtype promotion, no rank promotion, no model hub. Compiled programs are kept in pytest's
+cache folder, so that a second run of the suite compiles little.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEVICES = 8
+
+# Before jax is imported by anything.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "agg")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={DEVICES}".strip()
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and config.cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs PyTorch where it is absent, with the reason."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        reason = "PyTorch is not installed (the torch extra; JAXFT_TEST_TORCH=0 leaves it out)"
+        for item in items:
+            if item.get_closest_marker("torch"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Folder of the pinned MiniLM: config.json, model.safetensors, tokenizer files."""
+    from jaxft import assets
+
+    return assets.fetch("minilm")
+
+
+@pytest.fixture(scope="session")
+def rxnbert() -> Path:
+    """Folder of the pinned chemistry BERT: config.json, pytorch_model.bin (a pickle), vocab.txt."""
+    from jaxft import assets
+
+    return assets.fetch("rxnbert")
+
+
+@pytest.fixture(scope="session")
+def conll2003() -> dict[str, Path]:
+    """train, dev, test -> CoNLL file."""
+    from jaxft import assets
+
+    return assets.splits("conll2003")
+
+
+@pytest.fixture(scope="session")
+def sms_spam() -> Path:
+    """CSV with text, label (ham | spam): 5,574 rows."""
+    from jaxft import assets
+
+    return assets.splits("sms_spam")["train"]
+
+
+@pytest.fixture(scope="session")
+def trec() -> Path:
+    """CSV with text, label (6 coarse), fine (50): 5,452 rows."""
+    from jaxft import assets
+
+    return assets.splits("trec")["train"]
