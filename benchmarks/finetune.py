@@ -39,7 +39,8 @@ def peers_of(options: argparse.Namespace, on_gpu: bool) -> tuple[list[Peer], dic
                 python = environments.flax_v4(on_gpu, say)
             peers += [peer(name, dtype, on_gpu, python, options) for dtype in dtypes]
         except subprocess.CalledProcessError as error:
-            reason = f"no environment: {(error.stderr or error.stdout or str(error)).strip().splitlines()[-1]}"
+            last = (error.stderr or error.stdout or str(error)).strip().splitlines()[-1]
+            reason = machine.without_places(f"no environment: {last}")
             say(f"{name}: absent: {reason}")
             entries = [Entry(Peer(f"{name} {dtype}", ""), absent=reason) for dtype in dtypes]
             absent |= {entry.peer.name: entry for entry in entries}
@@ -96,7 +97,7 @@ def main() -> None:
         say=say,
     )
     record = {
-        "command": " ".join(["python benchmarks/finetune.py", *sys.argv[1:]]),
+        "command": machine.command("finetune.py", sys.argv[1:]),
         "device": machine.gpu() or machine.cpu(),
         "date": machine.today(),
         "load_average": load,
@@ -113,7 +114,7 @@ def main() -> None:
 
 def report(record: dict) -> str:
     """The record as Markdown: rates and memory, then ratios, then versions."""
-    head = ["program", "real tokens/s: median (min–max)", "real share of tokens", "peak memory, MiB", "setting"]
+    head = ["program", "real tokens/s: median (min–max)", "real share", interleave.CPU, "peak memory, MiB", "setting"]
     rows = [row(name, entry, record["device"]) for name, entry in record["entries"].items()]
     ratios = [[name, tables.spread(value, 2)] for name, value in record["ratios"].items()]
     parts = [
@@ -128,13 +129,14 @@ def report(record: dict) -> str:
 def row(name: str, entry: dict, device: str) -> list[str]:
     """One program's line; says so where it ran on another device than the machine's fastest."""
     if "absent" in entry:
-        return [name, "absent", "—", "—", entry["absent"].replace("|", "\\|")]
+        return [name, "absent", "—", "—", "—", entry["absent"].replace("|", "\\|")]
     elsewhere = f" **on {entry['device']}**" if entry["device"] != device else ""
     memory = f"{entry['peak_memory_mb']:,.0f}"
     if entry["peak_device_mb"]:
         memory += f" + {entry['peak_device_mb']:,.0f} on device"
     rate = tables.spread(entry["real_tokens_per_s"])
-    return [name, rate, f"{entry['real_share']:.0%}", memory, entry["setting"] + elsewhere]
+    shares = [f"{entry['real_share']:.0%}", f"{entry['cpu_s_per_1000_real_tokens']:.2f}"]
+    return [name, rate, *shares, memory, entry["setting"] + elsewhere]
 
 
 def versions(entries: dict[str, dict]) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from peers import machine
 
 PEERS = Path(__file__).parent / "peers"
+CPU = "CPU seconds per 1,000 real tokens"
 MAX_BUSY = "leave out rounds in which other processes used more than this share of the processors"
 Say = Callable[[str], None]
 
@@ -142,11 +143,14 @@ class Entry:
     def tree(self) -> dict[str, Any]:
         """Plain values for the result file."""
         if self.absent is not None:
-            return {"absent": self.absent}
-        real, padded = (sum(one[name] for one in self.rounds) for name in ("real_tokens", "padded_tokens"))
+            return {"absent": machine.without_places(self.absent)}
+        real, computed = (sum(one[name] for one in self.rounds) for name in ("real_tokens", "computed_tokens"))
         peaks = {name: self.rounds[-1][name] for name in ("peak_memory_mb", "peak_device_mb")}
         times = {"warm_s": self.warm_s, "real_tokens_per_s": spread(self.rates)}
-        return {**self.hello, **times, "real_share": real / padded, **peaks, "rounds": self.rounds}
+        times["cpu_s_per_1000_real_tokens"] = 1000 * statistics.median(
+            one["cpu_s"] / one["real_tokens"] for one in self.rounds if not one["left_out"]
+        )
+        return {**self.hello, **times, "real_share": real / computed, **peaks, "rounds": self.rounds}
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -49,7 +49,7 @@ def main() -> None:
         say=interleave.say,
     )
     record = {
-        "command": " ".join(["python benchmarks/torch_settings.py", *sys.argv[1:]]),
+        "command": machine.command("torch_settings.py", sys.argv[1:]),
         "device": machine.gpu() or machine.cpu(),
         "date": machine.today(),
         "load_average": machine.load(),
@@ -72,12 +72,17 @@ def table(record: dict) -> str:
     """The settings, fastest first."""
     present = {name: entry for name, entry in record["entries"].items() if "absent" not in entry}
     rows = [
-        [name, tables.spread(entry["real_tokens_per_s"]), f"{entry['peak_memory_mb']:,.0f}"]
+        [
+            name,
+            tables.spread(entry["real_tokens_per_s"]),
+            f"{entry['cpu_s_per_1000_real_tokens']:.2f}",
+            f"{entry['peak_memory_mb']:,.0f}",
+        ]
         for name, entry in sorted(present.items(), key=lambda item: -item[1]["real_tokens_per_s"]["median"])
     ]
     missing = {name: entry for name, entry in record["entries"].items() if name not in present}
-    rows += [[name, f"absent: {entry['absent']}", "—"] for name, entry in missing.items()]
-    head = ["PyTorch setting", "real tokens/s: median (min–max)", "peak memory, MiB"]
+    rows += [[name, f"absent: {entry['absent']}", "—", "—"] for name, entry in missing.items()]
+    head = ["PyTorch setting", "real tokens/s: median (min–max)", interleave.CPU, "peak memory, MiB"]
     return f"{record['device']}, {record['date']}\n\n" + tables.markdown(head, rows)
 
 

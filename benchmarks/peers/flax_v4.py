@@ -62,16 +62,16 @@ class Trainer:
         return optax.apply_updates(params, updates), state, loss, next_key
 
     def run(self, steps: int) -> tuple[float, int, int]:
-        """(seconds, real tokens, padded tokens) of `steps` updates, batching and copies included."""
-        real, padded = 0, 0
+        """(seconds, real tokens, computed tokens) of `steps` updates, batching and copies included."""
+        real, computed = 0, 0
         start = time.perf_counter()
         for _ in range(steps):
             batch = next(self.batches)
             real += int(batch["attention_mask"].sum())
-            padded += batch["input_ids"].size
+            computed += batch["input_ids"].size
             self.params, self.state, _, self.key = self.update(self.params, self.state, batch, self.key)
         jax.block_until_ready(self.params)
-        return time.perf_counter() - start, real, padded
+        return time.perf_counter() - start, real, computed
 
     def setting(self) -> str:
         return f"{self.options.dtype}, jit, padded to {conll.MAX_TOKENS}"

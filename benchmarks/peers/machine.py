@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+PLACES = ("--data", "--model", "--out", "--runs")  # options that name folders and files
+
 
 def cpu() -> str:
     """Processor name and the number of cores this process may use."""
@@ -80,6 +82,21 @@ def jax_peak_device_mb() -> float | None:
     device = jax.devices()[0]
     statistics = device.memory_stats() if device.platform != "cpu" else None
     return statistics["peak_bytes_in_use"] / 2**20 if statistics else None
+
+
+def command(script: str, arguments: list[str]) -> str:
+    """The command line that repeats a run, without the folders and files of this machine."""
+    kept = []
+    for at, word in enumerate(arguments):
+        named = word.partition("=")[0] in PLACES or (at and arguments[at - 1] in PLACES)
+        kept += [] if named else [word]
+    return " ".join([f"python benchmarks/{script}", *kept])
+
+
+def without_places(text: str) -> str:
+    """`text` without folders and addresses of this machine, fit for a result file."""
+    text = re.sub(r"https?://\S+", "(address)", text)
+    return re.sub(r"(?<![\w.])(/[\w.+-]+)+/", ".../", text)
 
 
 def load() -> list[float]:

@@ -1,7 +1,7 @@
 """The line protocol between `interleave.py` and its workers: commands on standard input, one JSON object a line back.
 
     (start)      -> {"ready": true, "setting": "...", "device": "...", "versions": {...}, "load_s": 3.1}
-    run STEPS    -> {"seconds": 4.2, "steps": 10, "real_tokens": ..., "padded_tokens": ..., "peak_memory_mb": ...}
+    run STEPS    -> {"seconds": 4.2, "cpu_s": 8.3, "steps": 10, "real_tokens": 6400, "computed_tokens": 6500, ...}
     quit         -> (ends)
 
 A worker blocks on standard input between commands, so that only one of several works at a time. Whatever libraries
@@ -24,7 +24,7 @@ class Trainer(Protocol):
     """What a peer offers. A step is one update on one batch."""
 
     def run(self, steps: int) -> tuple[float, int, int]:
-        """(seconds, real tokens, padded tokens): batching and copies to the device counted, tokenisation not."""
+        """(seconds, real tokens, computed tokens): batching and copies to the device counted, tokenisation not."""
         ...
 
     def setting(self) -> str:
@@ -66,6 +66,15 @@ def serve(make: Callable[[], Trainer], *packages: str) -> None:
 
 def measure(trainer: Trainer, steps: int) -> dict[str, Any]:
     """Runs `steps` updates and tells what they took."""
-    seconds, real, padded = trainer.run(steps)
+    before = time.process_time()
+    seconds, real, computed = trainer.run(steps)
+    cpu_s = time.process_time() - before
     memory = {"peak_memory_mb": machine.peak_memory_mb(), "peak_device_mb": trainer.peak_device_mb()}
-    return {"seconds": seconds, "steps": steps, "real_tokens": real, "padded_tokens": padded, **memory}
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "steps": steps,
+        "real_tokens": real,
+        "computed_tokens": computed,
+        **memory,
+    }

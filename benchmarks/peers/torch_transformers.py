@@ -67,17 +67,17 @@ class Trainer:
         return loss
 
     def run(self, steps: int) -> tuple[float, int, int]:
-        """(seconds, real tokens, padded tokens) of `steps` updates, batching and copies included."""
-        real, padded = 0, 0
+        """(seconds, real tokens, computed tokens) of `steps` updates, batching and copies included."""
+        real, computed = 0, 0
         start = time.perf_counter()
         for _ in range(steps):
             batch, tokens = next(self.batches)
             real += tokens
-            padded += batch["input_ids"].numel()
+            computed += batch["input_ids"].numel()
             self.step({name: values.to(self.device, non_blocking=True) for name, values in batch.items()})
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start, real, padded
+        return time.perf_counter() - start, real, computed
 
     def precision(self) -> contextlib.AbstractContextManager:
         """Automatic mixed precision where bf16 is asked for."""
@@ -164,7 +164,7 @@ def score(trainer: Trainer, sentences: conll.Sentences) -> dict[str, float]:
     scores = {"f1": f1_score(gold, predicted), "precision": precision_score(gold, predicted)}
     scores |= {"recall": recall_score(gold, predicted)}
     scores |= {"strict_f1": f1_score(gold, predicted, mode="strict", scheme=IOB2)}
-    return {name: float(value) for name, value in scores.items()}
+    return {name: np.asarray(value).item() for name, value in scores.items()}
 
 
 def train(options: argparse.Namespace, seed: int) -> dict:

@@ -16,15 +16,22 @@ import os
 import sys
 from pathlib import Path
 
+from jaxft.cli import huge_pages
 from jaxft.errors import UserError
 
 ORDER = ("demo", "init", "check", "train", "eval", "predict", "assets", "convert", "env")
 """How `jaxft --help` lists commands; others follow by name."""
 
+COMPUTING = ("demo", "train", "eval", "predict")
+"""Commands that run a model."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name) and returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        argv = sys.argv[1:]
+        if argv and argv[0] in COMPUTING:
+            huge_pages.ask()
     try:
         code = _dispatch(argv)
         sys.stdout.flush()

@@ -16,7 +16,7 @@ from jaxft.data import pack
 from jaxft.data.encode import Encoded
 from jaxft.data.order import Order
 
-_PLANNED_STEPS = 4096
+_PLANNED_STEPS = 1024
 """Shapes are planned from at most so many steps of a run."""
 _HOST_ONLY = ("source", "pieces")
 
@@ -73,16 +73,31 @@ class StepBatch:
 
 
 class TrainBatches:
-    """The batches of a run, by step number; `shapes` are all the shapes that planned steps have."""
+    """The batches of a run, by step number.
+
+    shapes: planned for its steps. widths: of rows to choose from, ascending, the last holds any piece. shape_cost: tokens
+    that could be trained in the time one more shape takes to compile.
+    """
 
     def __init__(
-        self, data: Dataset, order: Order, num_steps: int, *, micro_batches: int, widths: tuple[int, ...], packing: bool
+        self,
+        data: Dataset,
+        order: Order,
+        num_steps: int,
+        *,
+        micro_batches: int,
+        widths: tuple[int, ...],
+        packing: bool = True,
+        shape_cost: float = 0.0,
     ) -> None:
         self._data, self._order, self._micro_batches = data, order, micro_batches
         self._widths, self._packing = widths, packing
         self._first_piece = np.searchsorted(data.encoded.example, np.arange(data.encoded.num_examples + 1))
-        stride = max(1, num_steps // _PLANNED_STEPS)
-        self.shapes = pack.plan([self._need(step) for step in range(0, num_steps, stride)])
+        planned = range(0, num_steps, max(1, num_steps // _PLANNED_STEPS))
+        needs = np.array([self._needs(step) for step in planned])
+        scale = len(planned) / num_steps
+        self.shapes = pack.plan(needs, widths, shape_cost * scale / micro_batches)
+        self._widths = tuple(sorted({shape.tokens for shape in self.shapes}))
 
     def make(self, step: int) -> StepBatch:
         """The batch of one step: a pure function of its number."""
@@ -95,9 +110,13 @@ class TrainBatches:
         places = shape.rows * shape.tokens * len(parts)
         return StepBatch(step, self._order.epoch(step), arrays, examples, real, places - real)
 
-    def _need(self, step: int) -> tuple[int, int]:
-        _, parts, width = self._parts(step)
-        return width, max(self._place(pieces, width).num_rows for pieces in parts)
+    def _needs(self, step: int) -> list[int]:
+        """Rows a step needs at each width, 0 where it does not fit."""
+        _, parts, narrowest = self._parts(step)
+        return [
+            0 if width < narrowest else max(self._place(pieces, width).num_rows for pieces in parts)
+            for width in self._widths
+        ]
 
     def _parts(self, step: int) -> tuple[np.ndarray, list[np.ndarray], int]:
         """Examples of a step, the pieces of each micro-batch, and the row width they need."""

@@ -19,6 +19,8 @@ import numpy as np
 from jaxft.data.encode import Encoded
 
 WIDTHS = (32, 64, 128, 256, 512)
+_ATTENTION_WIDTH = 640
+"""A token of a row of L costs 1 + L / 640: attention grows with L, the rest does not."""
 _TOKENS_A_SEGMENT = 4
 """A row of L tokens has room for L / 4 segments."""
 
@@ -82,51 +84,55 @@ def width_for(longest: int, widths: Iterable[int]) -> int:
 def widths_for(max_tokens: int, longest: int) -> tuple[int, ...]:
     """Row widths worth having for texts of at most `longest` tokens, cut at `max_tokens`."""
     needed = min(longest, max_tokens)
-    return tuple(width for width in WIDTHS[1:] if width < needed) + (width_for(needed, WIDTHS[1:]),)
+    return tuple(width for width in WIDTHS if width < needed) + (width_for(needed, WIDTHS),)
 
 
-def plan(needs: Iterable[tuple[int, int]], num_shapes: int = 4) -> tuple[Shape, ...]:
-    """Shapes that waste the fewest rows on steps of the given needs, at most `num_shapes` a row width.
+def plan(needs: np.ndarray, widths: tuple[int, ...], shape_cost: float) -> tuple[Shape, ...]:
+    """The shapes that cost the fewest tokens: padding, and `shape_cost` tokens a shape for compiling it.
 
-    needs: (width, rows) of each step. Every need fits one of the shapes.
+    needs: int [steps, W], the rows that each step needs at each of `widths` (ascending), 0 where it has a longer example.
+    Tries every set of widths that keeps the widest; a step takes the narrowest width that holds it.
     """
-    by_width: dict[int, list[int]] = {}
-    for width, rows in needs:
-        by_width.setdefault(width, []).append(rows)
-    shapes = []
-    for width, rows in sorted(by_width.items()):
-        shapes += [Shape(size, width, max_segments(width)) for size in _levels(np.array(rows), num_shapes)]
-    return tuple(shapes)
+    best: tuple[float, tuple[Shape, ...]] | None = None
+    for chosen in range(2 ** (len(widths) - 1)):
+        columns = [at for at in range(len(widths)) if at == len(widths) - 1 or chosen >> at & 1]
+        left, cost, shapes = np.ones(len(needs), bool), 0.0, []
+        for at in columns:
+            mine = left & (needs[:, at] > 0)
+            left &= ~mine
+            row_cost = widths[at] * (1 + widths[at] / _ATTENTION_WIDTH)
+            levels, waste = _levels(needs[mine, at], shape_cost / row_cost)
+            cost += (waste + needs[mine, at].sum()) * row_cost
+            shapes += [Shape(rows, widths[at], max_segments(widths[at])) for rows in levels]
+        if best is None or cost < best[0]:
+            best = (cost, tuple(shapes))
+    assert best is not None  # one set at least: the widest alone
+    return best[1]
 
 
-def _levels(rows: np.ndarray, count: int) -> list[int]:
-    """The `count` row counts (the largest among them) that minimise the sum of (level - rows), by dynamic programming."""
+def _levels(rows: np.ndarray, level_cost: float) -> tuple[list[int], float]:
+    """Row counts, the largest among them, that minimise sum of (level - rows) + level_cost · levels; and that minimum.
+
+    Dynamic programming over the distinct row counts: the cheapest way to cover the `end` smallest ones.
+    """
     values, times = np.unique(rows, return_counts=True)
-    size = len(values)
-    best = np.full((count + 1, size + 1), np.inf)
-    best[0, 0] = 0
-    before = np.zeros((count + 1, size + 1), np.int64)
-    for used in range(1, count + 1):
-        for end in range(1, size + 1):
-            waste = [
-                best[used - 1, begin] + ((values[end - 1] - values[begin:end]) * times[begin:end]).sum()
-                for begin in range(end)
-            ]
-            before[used, end] = int(np.argmin(waste))
-            best[used, end] = min(waste)
-    used, end, levels = int(np.argmin(best[:, size])), size, []
+    best, before = np.zeros(len(values) + 1), np.zeros(len(values) + 1, np.int64)
+    for end in range(1, len(values) + 1):
+        padding = (values[end - 1] - values[:end]) * times[:end]
+        cost = best[:end] + padding[::-1].cumsum()[::-1] + level_cost
+        before[end] = int(np.argmin(cost))
+        best[end] = cost[before[end]]
+    levels, end = [], len(values)
     while end:
         levels.append(int(values[end - 1]))
-        used, end = used - 1, int(before[used, end])
-    return sorted(levels)
+        end = int(before[end])
+    return sorted(levels), float(best[-1])
 
 
 def choose(shapes: Iterable[Shape], width: int, rows: int) -> Shape:
-    """The planned shape with least padding for a step, or one made for it if none is large enough."""
-    fitting = [shape for shape in shapes if shape.tokens >= width and shape.rows >= rows]
-    if not fitting:
-        return Shape(rows, width, max_segments(width))
-    return min(fitting, key=lambda shape: (shape.rows * shape.tokens, shape))
+    """The planned shape of that width with least padding, or one made for it if none is large enough."""
+    fitting = [shape for shape in shapes if shape.tokens == width and shape.rows >= rows]
+    return min(fitting, default=Shape(rows, width, max_segments(width)))
 
 
 def fill(encoded: Encoded, pieces: np.ndarray, placement: Placement, shape: Shape) -> dict[str, np.ndarray]:

@@ -26,6 +26,10 @@ from jaxft.tasks.base import Task
 from jaxft.train.partition import Partition, partition
 
 
+SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
+"""Tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one accelerator)."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a run consists of. datasets: split -> tokens and targets. params: the initial parameters, numpy f32."""
@@ -76,6 +80,7 @@ class Setup:
             micro_batches=train.micro_batches,
             widths=self.widths,
             packing=train.packing,
+            shape_cost=SHAPE_COST["cpu" if jax.default_backend() == "cpu" else "accelerator"],
         )
 
     def model(self, *, training: bool) -> Bert:

@@ -59,45 +59,56 @@ def make(
 ) -> StepFn:
     """step(state, batch [M, B, L] arrays, epoch uint32 [], constants) -> (state, info)."""
 
-    def loss_sum(trainable: Flat, batch: dict[str, Array], epoch: Array, constants: Constants):
+    def loss_sum(trainable: Flat, batch: dict[str, Array], epoch: Array, constants: Constants, scale: Array):
         params = partition.join(trainable, constants.frozen)
         logits = model.apply({"params": params}, batch, constants.dropout_key, epoch)
-        losses, weights = task.loss(
+        losses, _ = task.loss(
             logits, batch["targets"], label_smoothing=label_smoothing, class_weights=constants.class_weights
         )
-        return losses.sum(), (weights.sum(), jnp.isfinite(losses))
+        return losses.sum() * scale, jnp.isfinite(losses)
 
     gradient = jax.value_and_grad(loss_sum, has_aux=True)
 
     def step(state: State, batch: dict[str, Array], epoch: Array, constants: Constants) -> tuple[State, Info]:
-        def one(micro: dict[str, Array]):
-            (loss, (weight, finite)), grads = gradient(state.trainable, micro, epoch, constants)
-            return (loss, weight, grads), finite
+        scale = 1.0 / jnp.maximum(_total_weight(task, batch["targets"], model.num_labels, constants), 1e-8)
 
-        (loss, weight, grads), finite = _sum_over_micro_batches(one, batch)
-        scale = 1.0 / jnp.maximum(weight, jnp.float32(1e-8))
-        grads = jax.tree.map(lambda g: g * scale, grads)
+        def one(micro: dict[str, Array]):
+            (loss, finite), grads = gradient(state.trainable, micro, epoch, constants, scale)
+            return (loss, grads), finite
+
+        (loss, grads), finite = _sum_over_micro_batches(one, batch)
         norm = optax.tree.norm(grads)
         updates, optimiser_state = optimiser.update(grads, state.optimiser, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
-        return State(trainable, optimiser_state, state.step + 1), Info(loss * scale, norm, finite)
+        return State(trainable, optimiser_state, state.step + 1), Info(loss, norm, finite)
 
     return step
 
 
+def _total_weight(task: Task, targets: Array, num_labels: int, constants: Constants) -> Array:
+    """Sum of the weights of a whole step's targets. They do not depend on the logits, so any will do; XLA drops the rest.
+
+    Known before the backward pass, it scales the loss there; dividing the gradients afterwards would read them all again.
+    """
+    many = jnp.issubdtype(targets.dtype, jnp.floating)
+    logits = jnp.zeros(targets.shape if many else (*targets.shape, num_labels), jnp.float32)
+    _, weights = task.loss(logits, targets, label_smoothing=0.0, class_weights=constants.class_weights)
+    return weights.sum()
+
+
 def _sum_over_micro_batches(one: Callable, batch: dict[str, Array]):
     """Adds up `one` of each micro-batch, in their order; `finite` is stacked."""
-    count = batch["tokens"].shape[0]
-    total, finite = one({name: values[0] for name, values in batch.items()})
-    if count == 1:
+    if batch["tokens"].shape[0] == 1:
+        total, finite = one({name: values[0] for name, values in batch.items()})
         return total, finite[None]
 
     def add(total, micro):
         part, finite = one(micro)
         return jax.tree.map(jnp.add, total, part), finite
 
-    total, rest = jax.lax.scan(add, total, {name: values[1:] for name, values in batch.items()})
-    return total, jnp.concatenate([finite[None], rest])
+    shapes, _ = jax.eval_shape(one, {name: values[0] for name, values in batch.items()})
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(add, zeros, batch)
 
 
 class Compiled:
