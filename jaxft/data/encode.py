@@ -74,20 +74,33 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def encode(
-    examples: Examples, tokenizer: Any, *, max_tokens: int, overflow: Literal["truncate", "window", "error"]
+    examples: Examples,
+    tokenizer: Any,
+    *,
+    max_tokens: int,
+    overflow: Literal["truncate", "window", "error"],
+    cache: bool = True,
 ) -> Encoded:
-    """Tokenises `examples`, from the cache if this very text was tokenised before.
+    """Tokenises `examples`, from the cache if this very text was tokenised before; `cache=False` leaves no trace there.
 
     Raises UserError for texts over `max_tokens` with `overflow="error"`, naming the first ones.
     """
+    if cache:
+        encoded = _encode_cached(examples, tokenizer, max_tokens, overflow)
+    else:
+        encoded = _encode(examples, tokenizer, max_tokens, overflow)
+    if overflow == "error" and (encoded.lengths > max_tokens).any():
+        _refuse(examples, encoded.lengths, max_tokens)
+    return encoded
+
+
+def _encode_cached(examples: Examples, tokenizer: Any, max_tokens: int, overflow: str) -> Encoded:
     key = _cache_key(examples, tokenizer, max_tokens, overflow)
     path = assets.cache_folder() / "tokens" / f"{key}.npz"
     encoded = _read_cache(path)
     if encoded is None:
         encoded = _encode(examples, tokenizer, max_tokens, overflow)
         _write_cache(path, encoded)
-    if overflow == "error" and (encoded.lengths > max_tokens).any():
-        _refuse(examples, encoded.lengths, max_tokens)
     return encoded
 
 

@@ -32,8 +32,6 @@ def show(result: Result, folder: RunFolder, console: Console) -> None:
     for grid in _grids(result):
         console.print(tables.to_rich(grid))
         console.print()
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     console.print(f"report: {folder.report_md}", markup=False, highlight=False, soft_wrap=True)
     if folder.model.is_dir():
         console.print(f"model:  {folder.model}", markup=False, highlight=False, soft_wrap=True)
@@ -155,9 +153,8 @@ def guarantee(result: Result) -> str:
     """What the run's numerics promise, in Markdown."""
     if result.numerics == "canonical":
         return (
-            "Numerics: **canonical**. The same recipe gives the same parameters, to the bit, on any number of devices "
-            f"that divides its micro-batches ({result.micro_batches}), and after any interruption, on the same kind of "
-            "device with the versions of `env.json`."
+            "Numerics: **canonical**. The same recipe gives the same parameters, to the bit, when it is run again on "
+            "the same kind of device, with the same number of cores and the versions of `env.json`."
         )
     return (
         "Numerics: **fast**. Sums are taken in the quickest order, so another number of devices can change the last "

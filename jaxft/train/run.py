@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxft import assets, recipe
+from jaxft import assets, compilation, recipe
 from jaxft.errors import UserError
 from jaxft.evaluate.score import Scored
 from jaxft.kernels.attention import api as attention
@@ -30,6 +30,7 @@ from jaxft.train.setup import Setup, dtype_of, set_up
 def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
     """Trains a recipe and writes its run folder. Raises UserError on bad inputs, before anything is written."""
     clock, console = Clock(), console or Console(quiet=quiet)
+    compilation.keep()
     setup = set_up(chosen)
     folder = RunFolder(chosen.out).create(overwrite=overwrite)
     folder.write_text(folder.recipe, recipe.dump(chosen))

@@ -173,5 +173,7 @@ def test_the_defaults_are_those_of_transformers():
 
     ours = BertConfig(30522, 768, 12, 12, 3072)
     theirs = Theirs()
-    names = [name for name in BertConfig.__dataclass_fields__ if name not in ("architectures", "labels", "problem_type")]
+    names = [
+        name for name in BertConfig.__dataclass_fields__ if name not in ("architectures", "labels", "problem_type")
+    ]
     assert {name: getattr(ours, name) for name in names} == {name: getattr(theirs, name) for name in names}

@@ -76,7 +76,8 @@ def test_names_and_shapes_are_those_of_the_transformers_class(small, draw, head)
 def test_spellings(small, tensors):
     """With bert. before, LayerNorm.gamma and beta, and the position buffer: the same parameters."""
     old = {
-        "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        "bert."
+        + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
         for name, tensor in tensors.items()
     }
     old["bert.embeddings.position_ids"] = np.arange(20)[None]
@@ -107,7 +108,10 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
     [
         ({QUERY: None}, f"1 tensors of the encoder are missing: '{QUERY}'"),
         ({"embeddings.word_embeddings.weight": None}, "embeddings.word_embeddings.weight"),
-        ({QUERY: np.zeros((16, 8), np.float32)}, rf"tensor {QUERY} has shape \[16, 8\], config.json asks for \[16, 16\]"),
+        (
+            {QUERY: np.zeros((16, 8), np.float32)},
+            rf"tensor {QUERY} has shape \[16, 8\], config.json asks for \[16, 16\]",
+        ),
         ({"pooler.dense.bias": np.zeros(4, np.float32)}, r"pooler.dense.bias has shape \[4\].*asks for \[16\]"),
         ({"encoder.layer.0.intermediate.dense.weight": np.zeros((16, 24), np.float32)}, r"\[16, 24\].*\[24, 16\]"),
         ({"bert." + QUERY: np.zeros((16, 16), np.float32)}, "are the same parameter"),
