@@ -24,7 +24,7 @@ from interleave import Entry, Peer, say
 from peers import conll, machine
 
 NAMES = ("jaxft", "torch", "torch_compile", "torch_pad128", "flax_v4")
-TORCH_BEST = {"cpu": ("--attention", "sdpa"), "gpu": ("--attention", "sdpa")}  # as torch_settings.py found
+TORCH_BEST = {"cpu": ("--attention", "eager"), "gpu": ("--attention", "sdpa")}  # as torch_settings.py found
 DTYPES = ("f32", "bf16")
 
 
@@ -118,12 +118,12 @@ def report(record: dict) -> str:
     rows = [row(name, entry, record["device"]) for name, entry in record["entries"].items()]
     ratios = [[name, tables.spread(value, 2)] for name, value in record["ratios"].items()]
     parts = [
-        f"{record['device']}, {record['date']}, `{record['command']}`",
+        f"{record['device']}, {record['date']}, `{record['command']}`. {interleave.contention(record['entries'])}",
         tables.markdown(head, rows),
-        tables.markdown(["ratio of real tokens/s, within a round", "median (min–max)"], ratios),
+        tables.markdown(["ratio of real tokens/s, within a round", "median (min–max)"], ratios) if ratios else "",
         versions(record["entries"]),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def row(name: str, entry: dict, device: str) -> list[str]:

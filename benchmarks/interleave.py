@@ -26,6 +26,7 @@ from peers import machine
 PEERS = Path(__file__).parent / "peers"
 CPU = "CPU seconds per 1,000 real tokens"
 MAX_BUSY = "leave out rounds in which other processes used more than this share of the processors"
+WORKER_MB = 5000  # of the hungriest peer, and some to spare
 Say = Callable[[str], None]
 
 
@@ -189,9 +190,9 @@ def leave_out(entries: dict[str, Entry], max_busy: float, say: Say) -> None:
     present = [entry.rounds for entry in entries.values() if entry.absent is None]
     busy = [max(turn.get("others_busy", 0.0) for turn in turns) for turns in zip(*present, strict=True)]
     keep = [number for number, share in enumerate(busy) if share <= max_busy]
-    if len(keep) < 2:
+    if len(keep) < min(2, len(busy)):
         keep = list(range(len(busy)))
-        say(f"other processes were busy in nearly every round (worst: {max(busy, default=0):.0%}): all rounds are kept")
+        say(f"other processes were busy in nearly every round (worst: {max(busy):.0%}): all rounds are kept")
     for entry in entries.values():
         for number, one in enumerate(entry.rounds):
             one["left_out"] = number not in keep
@@ -207,8 +208,9 @@ def rate(one: dict[str, Any]) -> float:
 
 def start(entry: Entry, arguments: tuple[str, ...], warm_up: int, say: Say) -> Worker | None:
     """Starts a peer and runs its warm-up; none if it cannot run here, with the reason in the entry."""
+    begin = time.perf_counter()
     try:
-        begin = time.perf_counter()
+        check_memory()
         worker = Worker(entry.peer, arguments)
         entry.hello = {name: value for name, value in worker.hello.items() if name != "ready"}
         entry.warm_s = worker.run(portion(entry.peer, warm_up))["seconds"]
@@ -218,6 +220,13 @@ def start(entry: Entry, arguments: tuple[str, ...], warm_up: int, say: Say) -> W
         return None
     say(f"{entry.peer.name}: ready in {time.perf_counter() - begin:.0f} s ({entry.hello['setting']})")
     return worker
+
+
+def check_memory() -> None:
+    """Raises Absent where one more worker might exhaust the machine's memory, which could end anybody's process."""
+    free = machine.free_memory_mb()
+    if free is not None and free < WORKER_MB:
+        raise Absent(f"{free:,.0f} MiB of memory free, a worker may need {WORKER_MB:,}: measure fewer at once")
 
 
 def measure_once(entry: Entry, workers: dict[str, Worker], steps: int, say: Say, when: str) -> None:
@@ -237,6 +246,18 @@ def measure_once(entry: Entry, workers: dict[str, Worker], steps: int, say: Say,
 def portion(peer: Peer, steps: int) -> int:
     """The peer's share of `steps`, at least 2."""
     return max(2, round(peer.share * steps))
+
+
+def contention(entries: dict[str, dict[str, Any]]) -> str:
+    """A sentence on what share of the processors other processes took in the turns that count; empty if unknown.
+
+    entries: as `Entry.tree` gives them.
+    """
+    turns = [one for entry in entries.values() for one in entry.get("rounds", []) if not one["left_out"]]
+    busy = [one["others_busy"] for one in turns if "others_busy" in one]
+    if not busy:
+        return ""
+    return f"Other processes took {statistics.median(busy):.0%} of the processors (median of {len(busy)} turns)."
 
 
 def ratios(ours: Entry, theirs: Entry) -> dict[str, float] | None:

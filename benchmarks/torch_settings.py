@@ -32,6 +32,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "bf16, eager attention": ("--dtype bf16 --attention eager", {}),
     "bf16, sdpa, torch.compile": ("--dtype bf16 --compile", {}),
     "bf16, sdpa, malloc keeps memory": ("--dtype bf16", BIG_BLOCKS),
+    "bf16, eager attention, malloc keeps memory": ("--dtype bf16 --attention eager", BIG_BLOCKS),
 }
 
 
@@ -83,7 +84,8 @@ def table(record: dict) -> str:
     missing = {name: entry for name, entry in record["entries"].items() if name not in present}
     rows += [[name, f"absent: {entry['absent']}", "—", "—"] for name, entry in missing.items()]
     head = ["PyTorch setting", "real tokens/s: median (min–max)", interleave.CPU, "peak memory, MiB"]
-    return f"{record['device']}, {record['date']}\n\n" + tables.markdown(head, rows)
+    told = f"{record['device']}, {record['date']}, `{record['command']}`. {interleave.contention(record['entries'])}"
+    return f"{told}\n\n{tables.markdown(head, rows)}"
 
 
 def arguments() -> argparse.Namespace:

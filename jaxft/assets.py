@@ -137,6 +137,12 @@ def resolve_model(name_or_path: str | Path, progress: bool = False) -> Path:
     return _from_hub(name)
 
 
+def is_at_hand(model: str) -> bool:
+    """Whether `resolve_model` would answer without a download."""
+    asset = load_index().get(model)
+    return asset.is_cached() if asset else Path(model).expanduser().exists()
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 

@@ -1,7 +1,7 @@
 """Errors a user can act on: where it is, what is wrong, how to mend it.
 
-Checks collect `Problem`s in a `Problems` list and raise once, so that a user sees every problem of a recipe or a file in
-one go. The command line prints one line a problem and exits with code 2.
+Checks collect `Problem`s in a `Problems` list and raise once, so that a user sees every problem of a recipe or a file
+in one go. The command line prints one line a problem and exits with code 2.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Randomness with addresses: named streams, derived keys, random access permutations.
 
 A random number is a pure function of (stream seed, what it is for, which example or state it belongs to). Keys are
-Threefry-2x32 (Salmon et al. 2011) words; only `fold_in` derives one from another, and no key is ever advanced. Words are
-pairs of uint32, on the host (NumPy) or the device (JAX); `words` and `fold_in` give what `jax.random.key` and
+Threefry-2x32 (Salmon et al. 2011) words; only `fold_in` derives one from another, and no key is ever advanced. Words
+are pairs of uint32, on the host (NumPy) or the device (JAX); `words` and `fold_in` give what `jax.random.key` and
 `jax.random.fold_in` give.
 """
 
@@ -70,8 +70,9 @@ def key(words: Words) -> jax.Array:
 def permutation(words: Words, size: int, positions: np.ndarray) -> np.ndarray:
     """Where a random permutation of `size` items puts `positions`, without building it.
 
-    A balanced Feistel network (Luby and Rackoff 1988) of 6 Threefry rounds over the next even power of two, walked until
-    it lands below `size` (Black and Rogaway 2002). positions: int [P], each in 0 .. size - 1. Returns int64 [P].
+    A balanced Feistel network (Luby and Rackoff 1988) of 6 Threefry rounds over the next even power of two, walked
+    until it lands below `size` (Black and Rogaway 2002). positions: int [P], each in 0 .. size - 1. Returns int64
+    [P].
     """
     positions = np.asarray(positions, np.int64)
     if positions.size and not (positions.min() >= 0 and positions.max() < size):

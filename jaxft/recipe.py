@@ -182,9 +182,11 @@ def load(path: str | Path) -> Recipe:
 
 
 def from_tree(tree: Any, where: str = "recipe") -> Recipe:
-    """Builds a recipe from nested dicts, as YAML gives them."""
+    """Builds a recipe from nested dicts, as YAML gives them. Raises UserError; it tells values out of range as well."""
     problems = Problems()
     recipe = _build(Recipe, tree, where, "", problems)
+    if problems.errors:
+        check(recipe, problems)
     problems.raise_if_any()
     return recipe
 

@@ -75,6 +75,14 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def free_memory_mb() -> float | None:
+    """Memory that new processes can take without pushing others out, MiB; none outside Linux."""
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else None
+
+
 def jax_peak_device_mb() -> float | None:
     """Highest memory JAX took on its first device, MiB; none on a CPU."""
     import jax

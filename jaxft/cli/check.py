@@ -3,54 +3,49 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import tyro
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from jaxft.errors import Problem, Problems, UserError
-from jaxft.recipe import Recipe
+from jaxft import overrides
+from jaxft.errors import Problem, Problems
 
 HELP = "validates a recipe and its data, all problems at once"
 
 
-def run(recipe: tyro.conf.Positional[str]) -> int:
-    """Validates a recipe and its data; tells every problem and warning at once. Exit code 2 if there is a problem.
+@dataclass(frozen=True)
+class Check(overrides.WithRecipe):
+    """Validates a recipe, its data and its model; tells every problem and warning at once, and what training takes.
 
-    Args:
-        recipe: A recipe file, or the name of a shipped recipe.
+    Exit code 2 if there is a problem. Keys can be overridden as for `jaxft train`.
     """
-    from jaxft import recipe as recipe_module
-    from jaxft import recipes
 
-    path = recipes.find(recipe)
-    loaded = recipe_module.load(path)
-    problems = Problems()
-    recipe_module.check(loaded, problems)
-    if not problems.errors:  # data can only be looked at where the recipe makes sense
-        _examine(loaded, problems)
-    _print_warnings(problems)
-    problems.raise_if_any()
-    warned = f", {len(problems.warnings)} warnings" if problems.warnings else ""
-    print(f"{path}: no problems{warned}")
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; 0 without problems. Raises UserError."""
+    from jaxft import api
+
+    args = overrides.parse(Check, argv, "jaxft check")
+    found = api.examine(args.keys)
+    _print_warnings(found)
+    found.raise_if_any()
+    warned = f", {len(found.warnings)} warning{'s' * (len(found.warnings) > 1)}" if found.warnings else ""
+    print(f"{args.recipe}: no problems{warned}")
+    _print_facts(found.facts)
     return 0
 
 
-def main(argv: list[str]) -> int:
-    return tyro.cli(run, args=argv, prog="jaxft check")
-
-
-def _examine(loaded: Recipe, problems: Problems) -> None:
-    """Adds what is wrong or suspicious about the data; imported here, since it brings in JAX."""
-    from jaxft import api
-
-    try:
-        found = api.examine(loaded)
-    except UserError as error:
-        problems.take(error)
-    else:
-        problems.errors.extend(found.errors)
-        problems.warnings.extend(found.warnings)
+def _print_facts(facts: dict[str, str]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(f"  {name}", Text(value))
+    console = Console(highlight=False)
+    with console.capture() as drawn:  # printed by Python, so that a reader who leaves early is seen by `main`
+        console.print(table)
+    print(drawn.get(), end="")
 
 
 def _print_warnings(problems: Problems) -> None:

@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from jaxft.cli import huge_pages
+from jaxft import huge_pages
 from jaxft.errors import UserError
 
 ORDER = ("demo", "init", "check", "train", "eval", "predict", "assets", "convert", "env")
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print_problems(error)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of standard output left (`jaxft ... | head`). Python would complain once more when it flushes.

@@ -75,8 +75,8 @@ class StepBatch:
 class TrainBatches:
     """The batches of a run, by step number.
 
-    shapes: planned for its steps. widths: of rows to choose from, ascending, the last holds any piece. shape_cost: tokens
-    that could be trained in the time one more shape takes to compile.
+    shapes: planned for its steps. widths: of rows to choose from, ascending, the last holds any piece. shape_cost:
+    tokens that could be trained in the time one more shape takes to compile.
     """
 
     def __init__(

@@ -15,7 +15,8 @@ from jaxft.recipe import Recipe
 
 @dataclass(frozen=True)
 class Corpus:
-    """splits: train, and dev and test where there are any. sources: split -> where it comes from. warnings: of the check."""
+    """splits: train, and dev and test where there are any. sources: split -> where it comes from. warnings: of the
+    check."""
 
     splits: dict[str, Examples]
     sources: dict[str, str]

@@ -34,9 +34,10 @@ _CHUNK = 1024
 class Encoded:
     """P pieces of E examples, T tokens in all.
 
-    tokens, types: int32 [T], token ids and segment (A/B) ids. words_at: int32 [T], the word whose first sub-token this
-    is and that is predicted here, else -1. offsets: int64 [P + 1], where pieces start. example: int32 [P]. window: int32
-    [P], number of the piece inside its example. lengths: int32 [E], tokens each example would need uncut.
+    tokens, types: int32 [T], token ids and segment (A/B) ids. words_at: int32 [T], the word whose first sub-token
+    this is and that is predicted here, else -1. offsets: int64 [P + 1], where pieces start. example: int32 [P].
+    window: int32 [P], number of the piece inside its example. lengths: int32 [E], tokens each example would need
+    uncut.
     """
 
     tokens: np.ndarray

@@ -90,8 +90,8 @@ def widths_for(max_tokens: int, longest: int) -> tuple[int, ...]:
 def plan(needs: np.ndarray, widths: tuple[int, ...], shape_cost: float) -> tuple[Shape, ...]:
     """The shapes that cost the fewest tokens: padding, and `shape_cost` tokens a shape for compiling it.
 
-    needs: int [steps, W], the rows that each step needs at each of `widths` (ascending), 0 where it has a longer example.
-    Tries every set of widths that keeps the widest; a step takes the narrowest width that holds it.
+    needs: int [steps, W], the rows that each step needs at each of `widths` (ascending), 0 where it has a longer
+    example. Tries every set of widths that keeps the widest; a step takes the narrowest width that holds it.
     """
     best: tuple[float, tuple[Shape, ...]] | None = None
     for chosen in range(2 ** (len(widths) - 1)):
@@ -137,8 +137,8 @@ def choose(shapes: Iterable[Shape], width: int, rows: int) -> Shape:
 
 def fill(encoded: Encoded, pieces: np.ndarray, placement: Placement, shape: Shape) -> dict[str, np.ndarray]:
     """The arrays of a batch, [B, L] each: tokens, types, positions, segments (int32), example, occurrence (uint32),
-    source (int64: index into `encoded`'s flat tokens, -1 for padding); and firsts, pieces (int32 [B, S], pieces -1 where
-    there is none)."""
+    source (int64: index into `encoded`'s flat tokens, -1 for padding); and firsts, pieces (int32 [B, S], pieces -1
+    where there is none)."""
     lengths = encoded.piece_lengths[pieces]
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     source = np.repeat(encoded.offsets[pieces], lengths) + within

@@ -3,10 +3,10 @@
     U.S. envoy Mary-Ann O'Neill didn't pay $1,250.50 at AT&T's office.
     U.S.|envoy|Mary-Ann|O'Neill|did|n't|pay|$|1,250.50|at|AT&T|'s|office|.
 
-One rule, close to the way news corpora were cut: dotted abbreviations, initials before a name and titles keep their
+One rule, close to the way news corpora were cut. Dotted abbreviations, initials before a name and titles keep their
 full stop; numbers keep inner points, commas, colons and slashes; words keep inner hyphens, apostrophes, `&`, `/` and
-`_`, but a final 's, 'm, 'd, 've, 're, 'll or n't stands apart; every other sign is a word of its own. Each Han character
-is a word; other scripts written without spaces (Thai, Japanese kana) are not cut: give such text as a list of words.
+`_`, but a final 's, 'm, 'd, 've, 're, 'll or n't stands apart; every other sign is a word of its own, and so is each
+Han character. Other scripts without spaces (Thai, Japanese kana) are not cut: give such text as a list of words.
 """
 
 from __future__ import annotations

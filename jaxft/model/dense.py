@@ -37,7 +37,7 @@ def _transpose(x: Array) -> Array:
     """x [T, K] -> [K, T]; in bf16 on CPU written out, so that XLA cannot fold it into the product.
 
     XLA:CPU multiplies bf16 matrices with the AMX unit only where the left one's last axis is contracted; a folded
-    transpose sends it to f32 code, at a third of the speed. A concatenation of two halves is not folded, and as integers
+    transpose sends it to f32 code, at a third of the speed. A concatenation of two halves is not folded; as integers
     they are moved as they are, where bf16 would be widened to f32 and back.
     """
     if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":

@@ -189,6 +189,11 @@ def _with_labels(config: BertConfig, where: str, classes: int, drawn: bool) -> B
     """The configuration with the names of the classes that its classifier has; none for one drawn anew."""
     if drawn:
         return dataclasses.replace(config, labels=(), problem_type=None)
+    if "BertForSequenceClassification" in config.architectures and (
+        config.problem_type == "regression" or (config.problem_type is None and classes == 1)
+    ):
+        fix = "fine-tune it with labels of its own"
+        raise UserError(where, "its head is a regression (transformers takes one class so), not a classifier", fix)
     labels = config.labels or tuple(f"LABEL_{i}" for i in range(classes))
     if len(labels) != classes:
         raise UserError(where, f"config.json names {len(labels)} classes, the classifier has {classes}")

@@ -7,7 +7,7 @@ the derived one at [704, 384].
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,16 @@ def _moments(x: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
     return mean, jax.lax.rsqrt(jnp.square(x - mean).mean(-1, keepdims=True) + eps)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(
     x: Float[Array, "... D"], scale: Float[Array, " D"], bias: Float[Array, " D"], eps: float
 ) -> Float[Array, "... D"]:
     """(x - mean) / sqrt(variance + eps) · scale + bias."""
+    y: Any = _layer_norm(x, scale, bias, eps)
+    return y
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
     mean, inverse = _moments(x, eps)
     return (x - mean) * inverse * _wide(scale, x) + _wide(bias, x)
 
@@ -50,4 +55,4 @@ def _backward(eps: float, kept: tuple[jax.Array, ...], dy: jax.Array) -> tuple[j
     return dx, (dy * y).sum(tokens), dy.sum(tokens)
 
 
-layer_norm.defvjp(_forward, _backward)
+_layer_norm.defvjp(_forward, _backward)

@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "cores_usable": _cores_usable(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
         "devices": _devices(),
         "flags": {
             name: os.environ[name] for name in sorted(os.environ) if name.startswith(("XLA_", "JAX_", "LIBTPU_"))
@@ -80,7 +80,8 @@ def _cores_usable() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _memory_gb() -> float | None:
+def memory_gb() -> float | None:
+    """Of the machine, in GiB; None where it cannot be told."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):  # not a POSIX system

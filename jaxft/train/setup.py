@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from jaxft.data.encode import Encoded, encode, load_tokenizer
 from jaxft.data.order import Order
 from jaxft.errors import Problem, Problems, UserError
 from jaxft.model import folder as model_folder
+from jaxft.model import weights
 from jaxft.model.bert import Rates
 from jaxft.model.config import BertConfig
+from jaxft.model.config import read as read_config
 from jaxft.model.heads import Bert
 from jaxft.recipe import Recipe
 from jaxft.tasks.base import Task
 from jaxft.train.partition import Partition, partition
-
 
 SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
 """Tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one accelerator)."""
@@ -113,11 +115,12 @@ def set_up(chosen: Recipe) -> Setup:
     """Reads, checks and encodes everything. Raises UserError with all problems of a stage at once."""
     recipe.check(chosen)
     task = tasks.get(chosen.task)
-    found = corpus.load(chosen)
-    model_path = assets.resolve_model(chosen.model, progress=True)
+    found, (model_path, config, tensors) = _read(chosen)
+    check_stop_metric(chosen, task, found)
     init_key = prng.stream("init", recipe.stream_seeds(chosen)["init"])
-    config, params, report = model_folder.load(model_path, task.head, len(found.labels), init_key, keep_head=False)
-    check_positions(config, chosen)
+    config, params, report = model_folder.build(
+        config, tensors, str(model_path), task.head, len(found.labels), init_key, keep_head=False
+    )
     tokenizer = load_tokenizer(model_path)
     encoded = {
         name: encode(examples, tokenizer, max_tokens=chosen.data.max_tokens, overflow=chosen.data.overflow)
@@ -135,6 +138,45 @@ def set_up(chosen: Recipe) -> Setup:
     part = partition(chosen.train.freeze, params, config.num_hidden_layers)
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
     return Setup(chosen, task, found, model_path, tokenizer, config, params, part, datasets, warnings)
+
+
+def _read(chosen: Recipe) -> tuple[Corpus, tuple[Path, BertConfig, weights.Tensors]]:
+    """The data and the model's files. Raises UserError with the problems of both, unless that takes a download."""
+    try:
+        found = corpus.load(chosen)
+    except UserError as error:
+        if not assets.is_at_hand(chosen.model):
+            raise
+        problems = Problems()
+        problems.take(error)
+        try:
+            _read_model(chosen)
+        except UserError as another:
+            problems.take(another)
+        raise UserError.of(problems.errors) from None
+    return found, _read_model(chosen)
+
+
+def _read_model(chosen: Recipe) -> tuple[Path, BertConfig, weights.Tensors]:
+    path = assets.resolve_model(chosen.model, progress=True)
+    config = read_config(path)
+    check_positions(config, chosen)
+    return path, config, weights.read_folder(path)
+
+
+def check_stop_metric(chosen: Recipe, task: Task, found: Corpus) -> None:
+    """Raises UserError where early stopping names an unknown metric, or has no dev set to look at."""
+    metric, train = chosen.train.stop_metric, chosen.train
+    if "dev" not in found.splits and (metric or train.patience):
+        name = "stop_metric" if metric else "patience"
+        raise UserError(f"train.{name}", "needs a dev set, and there is none", "set data.dev: a source or a fraction")
+    one = found.splits["train"].take([0])
+    gold = one.labels if one.is_tagged else np.asarray(task.targets(one, found.labels, Problems())).astype(int)
+    known = (*task.score(gold, gold, found.labels), "loss")
+    if metric is not None and metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else ""
+        raise UserError("train.stop_metric", f"there is no {metric!r}; known: {', '.join(known)}", fix)
 
 
 def dtype_of(name: str) -> Any:

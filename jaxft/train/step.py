@@ -86,9 +86,11 @@ def make(
 
 
 def _total_weight(task: Task, targets: Array, num_labels: int, constants: Constants) -> Array:
-    """Sum of the weights of a whole step's targets. They do not depend on the logits, so any will do; XLA drops the rest.
+    """Sum of the weights of a whole step's targets. They do not depend on the logits, so any will do; XLA drops the
+    rest.
 
-    Known before the backward pass, it scales the loss there; dividing the gradients afterwards would read them all again.
+    Known before the backward pass, it scales the loss there; dividing the gradients afterwards would read them all
+    again.
     """
     many = jnp.issubdtype(targets.dtype, jnp.floating)
     logits = jnp.zeros(targets.shape if many else (*targets.shape, num_labels), jnp.float32)

@@ -99,7 +99,8 @@ def features(width: int) -> Array:
 def dropout(x: Array, address: Address, site: Array | int, rate: float) -> Array:
     """x [B, L, D] with features dropped at `rate` and the rest scaled by 1 / (1 - rate)."""
     word_0, word_1 = token_words(address, site)
-    return apply_mask(x, (word_0[..., None], word_1[..., None]), features(x.shape[-1]), rate)
+    feature = features(x.shape[-1]).reshape((1,) * (x.ndim - 1) + (-1,))
+    return apply_mask(x, (word_0[..., None], word_1[..., None]), feature, rate)
 
 
 def apply_mask(x: Array, words: tuple[Array, Array], feature: Array, rate: float) -> Array:

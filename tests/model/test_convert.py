@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -58,15 +60,7 @@ def test_query_key_and_value_land_where_the_model_reads_them(small, draw):
 def test_names_and_shapes_are_those_of_the_transformers_class(small, draw, head):
     import transformers
 
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=24,
-        max_position_embeddings=20,
-        num_labels=3,
-    )
+    config = transformers.BertConfig.from_dict(dataclasses.asdict(small) | {"num_labels": 3})
     theirs = getattr(transformers, HEADS[head].architecture)(config)
     # As saved: without the decoder, which is tied.
     expected = {name: tuple(t.shape) for name, t in theirs.state_dict().items() if "predictions.decoder" not in name}

@@ -86,6 +86,17 @@ def test_unnamed_classes_get_the_names_that_transformers_gives(small, draw, tmp_
         folder.load(tmp_path, "tag")
 
 
+@pytest.mark.parametrize(("classes", "problem"), [(3, "regression"), (1, None)])
+def test_a_regression_head_is_refused_and_may_be_replaced(small, draw, tmp_path, classes, problem):
+    folder.save(tmp_path, small, draw(small, "classify", classes), "classify", ("a", "b", "c")[:classes])
+    config = json.loads((tmp_path / "config.json").read_text()) | {"problem_type": problem}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for read in (lambda: folder.load(tmp_path, "classify"), lambda: folder.convert(tmp_path, tmp_path / "out")):
+        with pytest.raises(UserError, match="its head is a regression"):
+            read()
+    assert folder.load(tmp_path, "classify", 2, KEY, keep_head=False)[0].labels == ()
+
+
 def test_unknown_head(tagger):
     with pytest.raises(UserError, match="unknown head 'tags'"):
         folder.load(tagger[0], "tags")

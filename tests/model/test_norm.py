@@ -27,16 +27,16 @@ def test_forward_against_f64():
         x = x.astype(np.float32)
         wide = x.astype(np.float64)
         expected = (wide - wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True) * scale + bias
-        came = layer_norm(x, jnp.float32(scale), jnp.float32(bias), EPS)
+        came = layer_norm(jnp.asarray(x), jnp.float32(scale), jnp.float32(bias), EPS)
         # At 1000 the mean of 24 numbers is itself rounded to 6e-5.
         np.testing.assert_allclose(came, expected, atol=1e-5 if mean == 0 else 2e-4)
 
 
 def test_gradients_against_the_derived_ones():
-    arguments = [jnp.float32(part) for part in inputs(1)]
+    x, scale, bias = (jnp.float32(part) for part in inputs(1))
     weight = jnp.float32(inputs(2)[0])
-    ours = jax.grad(lambda *a: (layer_norm(*a, EPS) * weight).sum(), argnums=(0, 1, 2))(*arguments)
-    derived = jax.grad(lambda *a: (plain(*a) * weight).sum(), argnums=(0, 1, 2))(*arguments)
+    ours = jax.grad(lambda x, s, b: (layer_norm(x, s, b, EPS) * weight).sum(), argnums=(0, 1, 2))(x, scale, bias)
+    derived = jax.grad(lambda x, s, b: (plain(x, s, b) * weight).sum(), argnums=(0, 1, 2))(x, scale, bias)
     for came, expected in zip(ours, derived, strict=True):
         np.testing.assert_allclose(came, expected, atol=1e-5)
 

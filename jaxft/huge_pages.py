@@ -1,8 +1,8 @@
 """Huge pages for a command that computes on CPU.
 
 XLA asks malloc for one block of temporary memory a step, hundreds of MB, and gives it back: the kernel then maps some
-60,000 small pages in every step of a MiniLM run, a third of all processor time. glibc can ask for huge pages instead, but
-only if told in the environment before the process starts, so the command starts itself again, once. Nothing to do
+60,000 small pages in every step of a MiniLM run, a third of all processor time. glibc can ask for huge pages instead,
+but only if told in the environment before the process starts, so the command starts itself again, once. Nothing to do
 where the kernel gives huge pages to everybody or to nobody, or where the C library is not glibc >= 2.35.
 """
 

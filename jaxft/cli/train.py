@@ -1,0 +1,44 @@
+"""`jaxft train RECIPE [--key value ...]`: trains, evaluates, writes the run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxft import overrides
+from jaxft import recipe as recipes
+from jaxft.report.run_folder import RunFolder
+
+HELP = "fine-tunes a model as a recipe says; writes scores, report and model"
+
+
+@dataclass(frozen=True)
+class Train(overrides.WithRecipe):
+    """Fine-tunes a model as a recipe says. Every key can be overridden: --train.epochs 1 --out runs/short"""
+
+    overwrite: bool = False
+    """Replace the run that is in the folder."""
+    quiet: bool = False
+    """Print nothing but problems."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; 0 on success. Raises UserError, and KeyboardInterrupt with a word on what is left."""
+    args = overrides.parse(Train, argv, "jaxft train")
+    recipes.check(args.keys)  # before JAX is imported, which takes seconds
+    from jaxft.train.run import run
+
+    try:
+        run(args.keys, overwrite=args.overwrite, quiet=args.quiet)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(interrupted(args.keys.out)) from None
+    sys.stdout.flush()
+    return 0
+
+
+def interrupted(out: str) -> str:
+    """What to say when a run was stopped by hand."""
+    if RunFolder(out).resumable:
+        return f"interrupted; the unfinished run is in {out}: `--overwrite` starts it again"
+    return "interrupted; nothing was written"

@@ -1,0 +1,141 @@
+"""A recipe and keys of it overridden on the command line: `jaxft train sms_spam --train.epochs 1 --out runs/short`.
+
+tyro lists the options out of the recipe's dataclasses and parses; their values are then read as a recipe file's are, so
+that both take and refuse the same things, in the same words, all at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from jaxft import recipe as recipe_module
+from jaxft import recipes
+from jaxft.errors import Problems, UserError
+from jaxft.recipe import Recipe
+
+_RECIPE_KEY = tyro.conf.FlagConversionOff
+"""Marks the keys of the recipe among a command's options: `--train.packing false`, not `--train.no-packing`."""
+_METAVARS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", types.NoneType: "null"}
+
+
+@dataclass(frozen=True)
+class WithRecipe:
+    """What a command on a recipe takes; commands add their own options."""
+
+    recipe: tyro.conf.Positional[str] = ""
+    """A recipe file, or the name of a shipped recipe."""
+    keys: Annotated[Recipe, tyro.conf.arg(name=""), _RECIPE_KEY] = dataclasses.field(default_factory=Recipe)
+
+
+Command = TypeVar("Command", bound=WithRecipe)
+
+
+def parse(command: type[Command], argv: Sequence[str], prog: str) -> Command:
+    """The command's options; `keys` is the recipe with its overrides. Raises UserError with every problem.
+
+    `--help` prints and raises SystemExit, as tyro does; with a recipe named, it shows that recipe's values.
+    """
+    _check_options(command, argv, prog)
+    asked = [arg for arg in argv if arg in ("-h", "--help")]
+    named = _cli(command, [arg for arg in argv if arg not in asked], prog, command()).recipe
+    if not named and not asked:
+        fix = f"shipped: {', '.join(recipes.names())}; `jaxft init TASK` prints a new one"
+        raise UserError(prog, "no recipe named", fix)
+    chosen = recipe_module.load(recipes.find(named)) if named else Recipe()
+    found = _cli(command, argv, prog, command(recipe=named, keys=chosen))
+    tree = recipe_module.to_tree(found.keys)
+    return dataclasses.replace(found, keys=recipe_module.from_tree(tree, "command line"))
+
+
+def _cli(command: type[Command], argv: Sequence[str], prog: str, default: Command) -> Command:
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_as_in_yaml)
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(command, prog=prog, args=list(argv), default=default, registry=registry, config=config)
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _as_in_yaml(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """The rule for keys of the recipe: one word, read as YAML would. The command's own options stay tyro's."""
+    if _RECIPE_KEY not in info.markers or dataclasses.is_dataclass(info.type):
+        return None
+    hints = info.type.__args__ if isinstance(info.type, types.UnionType) else (info.type,)
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(_metavar(hint) for hint in hints),
+        instance_from_str=lambda words: _value(words[0], hints),
+        is_instance=lambda value: True,  # checked afterwards, with all other keys
+        str_from_instance=lambda value: [_shown(value)],
+    )
+
+
+def _metavar(hint: Any) -> str:
+    return (
+        "|".join(map(str, typing.get_args(hint)))
+        if typing.get_origin(hint) is Literal
+        else _METAVARS.get(hint, str(hint))
+    )
+
+
+def _value(word: str, hints: tuple[Any, ...]) -> Any:
+    """What a recipe file would hold. Where text is allowed, a word stays text unless it is a number or null that the
+    key takes: `--data.label 1` is a column named 1, `--data.dev 0.1` a fraction."""
+    try:
+        value = yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+    takes_text = str in hints or any(typing.get_origin(hint) is Literal for hint in hints)
+    return word if takes_text and type(value) not in hints else value
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value).partition("\n")[0]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def _check_options(command: type, argv: Sequence[str], prog: str) -> None:
+    """Raises UserError with every option that there is not, and every key without a value."""
+    problems, keys = Problems(), set(_keys(Recipe))
+    own = {field.name for field in dataclasses.fields(command)} - {"recipe", "keys"}
+    for arg, after in itertools.pairwise([*argv, "--"]):
+        name, equals, _ = arg.removeprefix("--").replace("-", "_").partition("=")
+        if not arg.startswith("--") or name in own | {"help", ""}:
+            continue
+        if name not in keys:
+            problems.add(f"{prog}: {arg.partition('=')[0]}", "no such option", _nearest(name, keys | own))
+        elif not equals and after.startswith("--"):
+            problems.add(f"{prog}: {arg}", "needs a value")
+    problems.raise_if_any()
+
+
+def _keys(cls: type, prefix: str = "") -> list[str]:
+    """Dotted names of all keys of a dataclass, sections gone into."""
+    hints, names = typing.get_type_hints(cls), []
+    for field in dataclasses.fields(cls):
+        inner = typing.cast(type, hints[field.name])
+        names += _keys(inner, f"{prefix}{field.name}.") if dataclasses.is_dataclass(inner) else [prefix + field.name]
+    return names
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """The nearest option, also where a section is left out or is another one."""
+    last = {key.rpartition(".")[2] for key in known}
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    for alike in difflib.get_close_matches(name.rpartition(".")[2], sorted(last), n=1) if not near else ():
+        near = sorted(key for key in known if key.rpartition(".")[2] == alike)
+    return "did you mean " + " or ".join(f"`--{key.replace('_', '-')}`" for key in near) + "?" if near else ""

@@ -1,0 +1,71 @@
+"""Small real data, a tiny BERT, and recipes on them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxft import prng
+from jaxft.model import folder as model_folder
+from jaxft.model.config import BertConfig
+from jaxft.model.initial import initialise
+from jaxft.recipe import Data, Optim, Recipe, Train
+from jaxft.train.setup import Setup, set_up
+
+
+@pytest.fixture(scope="session")
+def tiny(minilm, tmp_path_factory) -> Path:
+    """Folder of a BERT of 2 layers and width 32, drawn at random, with MiniLM's tokenizer."""
+    path = tmp_path_factory.mktemp("tiny")
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        initializer_range=0.1,
+    )
+    model_folder.save(path, config, initialise(config, "none", 0, prng.stream("init", 0)), "none")
+    model_folder.copy_tokenizer(minilm, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def files(sms_spam, conll2003, tmp_path_factory) -> dict[str, Path]:
+    """classify, tag -> a file with the first 160 text messages, or sentences."""
+    path = tmp_path_factory.mktemp("data")
+    found = {"classify": path / "messages.csv", "tag": path / "sentences.conll"}
+    with open(sms_spam, encoding="utf-8", newline="") as source, open(
+        found["classify"], "w", encoding="utf-8", newline=""
+    ) as target:
+        csv.writer(target).writerows(row for row, _ in zip(csv.reader(source), range(161), strict=False))
+    blocks = conll2003["train"].read_text("utf-8").split("\n\n")[1:161]
+    found["tag"].write_text("\n\n".join(blocks) + "\n", "utf-8")
+    return found
+
+
+@pytest.fixture
+def set_up_on(tiny, files, tmp_path, monkeypatch) -> Callable[..., Setup]:
+    """A setup of the tiny model on one of `files`; tokens are kept in this test's own cache."""
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
+
+    def make(task: str = "classify", *, model: Any = None, optim: Optim | None = None, data: Any = None, **train) ->
+    Setup:
+        """data: keys of `Data`; train: keys of `Train`."""
+        kept = {"train": str(files[task]), "max_tokens": 64, **(data or {})}
+        chosen = Recipe(
+            task=task,
+            model=str(model or tiny),
+            data=Data(**kept),
+            train=Train(**{"epochs": 2, "batch_size": 16, **train}),
+            optim=optim or Optim(learning_rate=1e-3),
+            out=str(tmp_path / "run"),
+        )
+        return set_up(chosen)
+
+    return make
