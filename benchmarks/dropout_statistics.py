@@ -61,8 +61,7 @@ class Check:
     effect: str = ""
 
 
-# --- bits by address
----------------------------------------------------------------------------------------------------
+# --- bits by address -------------------------------------------------------------------------------------------------
 
 
 @jax.jit
@@ -119,8 +118,7 @@ def _rows(axis: str, block: int, feature: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.stack(part) for part in zip(*parts, strict=True))
 
 
-# --- tests
--------------------------------------------------------------------------------------------------------------
+# --- tests -----------------------------------------------------------------------------------------------------------
 
 
 def two_sided(distribution, statistic: float) -> float:
@@ -225,7 +223,7 @@ def drops_a_token(blocks: int) -> Check:
     for block in range(blocks):
         dropped = (along("feature", block) < np.uint32(threshold(RATE))).sum(0)
         counts += np.bincount(dropped, minlength=WIDTH + 1)
-    expected = counts.sum() * stats.binom(WIDTH, threshold(RATE) / 2**32).pmf(np.arange(WIDTH + 1))
+    expected = counts.sum() * stats.binom.pmf(np.arange(WIDTH + 1), WIDTH, threshold(RATE) / 2**32)
     low, high = np.flatnonzero(expected >= 10)[[0, -1]]
     seen = np.array([counts[: low + 1].sum(), *counts[low + 1 : high], counts[high:].sum()])
     wanted = np.array([expected[: low + 1].sum(), *expected[low + 1 : high], expected[high:].sum()])
@@ -321,8 +319,7 @@ def failed(checks: list[Check]) -> list[Check]:
     return [check for check in checks if check.p_value < ALPHA / len(checks)]
 
 
-# --- the table
----------------------------------------------------------------------------------------------------------
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
 def markdown(checks: list[Check]) -> str:

@@ -25,6 +25,7 @@ from peers import conll, machine
 
 NAMES = ("jaxft", "torch", "torch_compile", "torch_pad128", "flax_v4")
 TORCH_BEST = {"cpu": ("--attention", "eager"), "gpu": ("--attention", "sdpa")}  # as torch_settings.py found
+TORCH_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # huge pages, which jaxft asks for itself
 DTYPES = ("f32", "bf16")
 
 
@@ -58,7 +59,8 @@ def peer(name: str, dtype: str, on_gpu: bool, python: Path | str, options: argpa
         "flax_v4": ("flax_v4.py", ("--dtype", dtype)),
     }
     share = 0.25 if name in ("torch_pad128", "flax_v4") and not on_gpu else 1.0
-    return Peer(f"{name} {dtype}", *scripts[name], python=python, share=share)
+    variables = TORCH_ENVIRONMENT if name.startswith("torch") else {}
+    return Peer(f"{name} {dtype}", *scripts[name], python=python, share=share, environment=variables)
 
 
 def compare(entries: dict[str, Entry]) -> dict[str, dict[str, float] | None]:

@@ -16,23 +16,28 @@ import interleave
 import tables
 from peers import conll, machine
 
-BIG_BLOCKS = {  # glibc then keeps freed memory instead of returning and faulting it in again
+KEEP = {  # glibc then keeps freed memory instead of returning and faulting it in again
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
 }
+HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # what jaxft asks for itself
+THP = {"THP_MEM_ALLOC_ENABLE": "1"}  # PyTorch's own switch for huge pages
 SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "f32, sdpa": ("", {}),
-    "f32, eager attention": ("--attention eager", {}),
     "f32, sdpa, plain AdamW": ("--no-fused", {}),
     "f32, sdpa, torch.compile": ("--compile", {}),
     "f32, sdpa, medium matmul": ("--matmul medium", {}),
-    "f32, sdpa, malloc keeps memory": ("", BIG_BLOCKS),
+    "f32, eager attention": ("--attention eager", {}),
+    "f32, eager attention, malloc keeps memory": ("--attention eager", KEEP),
+    "f32, eager attention, huge pages": ("--attention eager", HUGE),
+    "f32, eager attention, THP_MEM_ALLOC_ENABLE": ("--attention eager", THP),
     "bf16, sdpa": ("--dtype bf16", {}),
-    "bf16, eager attention": ("--dtype bf16 --attention eager", {}),
     "bf16, sdpa, torch.compile": ("--dtype bf16 --compile", {}),
-    "bf16, sdpa, malloc keeps memory": ("--dtype bf16", BIG_BLOCKS),
-    "bf16, eager attention, malloc keeps memory": ("--dtype bf16 --attention eager", BIG_BLOCKS),
+    "bf16, eager attention": ("--dtype bf16 --attention eager", {}),
+    "bf16, eager attention, malloc keeps memory": ("--dtype bf16 --attention eager", KEEP),
+    "bf16, eager attention, huge pages": ("--dtype bf16 --attention eager", HUGE),
+    "bf16, eager attention, THP_MEM_ALLOC_ENABLE": ("--dtype bf16 --attention eager", THP),
 }
 
 
@@ -40,15 +45,17 @@ def main() -> None:
     options = arguments()
     data, model = conll.folders(options)
     names = [name for name in SETTINGS if options.only is None or any(part in name for part in options.only)]
-    entries = interleave.measure(
-        [peer(name) for name in names],
-        ("--data", str(data), "--model", str(model)),
-        rounds=options.rounds,
-        steps=options.steps,
-        warm_up=options.warm_up,
-        max_busy=options.max_busy,
-        say=interleave.say,
-    )
+    entries: dict[str, interleave.Entry] = {}
+    for dtype in ("f32", "bf16"):  # a race of its own each: all at once need 30 GiB
+        entries |= interleave.measure(
+            [peer(name) for name in names if name.startswith(dtype)],
+            ("--data", str(data), "--model", str(model)),
+            rounds=options.rounds,
+            steps=options.steps,
+            warm_up=options.warm_up,
+            max_busy=options.max_busy,
+            say=interleave.say,
+        )
     record = {
         "command": machine.command("torch_settings.py", sys.argv[1:]),
         "device": machine.gpu() or machine.cpu(),

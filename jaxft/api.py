@@ -95,6 +95,8 @@ def _add_facts(setup: Setup, found: Examination) -> None:
     from jaxft.report.result import length_facts
     from jaxft.train import memory
 
+    if set(setup.corpus.splits) == {"train"}:
+        found.warn("data", "no dev and no test set: the model will not be scored", "set data.dev or data.test")
     splits, train_ = setup.corpus.splits, setup.recipe.train
     sizes = ", ".join(f"{name} {len(examples):,}" for name, examples in splits.items())
     found.facts["examples"] = f"{sizes}; {len(setup.labels)} labels: {_listed(setup.labels)}"

@@ -7,7 +7,6 @@ that both take and refuse the same things, in the same words, all at once.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import types
 import typing
@@ -19,8 +18,8 @@ import tyro
 import yaml
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxft import arguments, recipes
 from jaxft import recipe as recipe_module
-from jaxft import recipes
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Recipe
 
@@ -46,7 +45,7 @@ def parse(command: type[Command], argv: Sequence[str], prog: str) -> Command:
 
     `--help` prints and raises SystemExit, as tyro does; with a recipe named, it shows that recipe's values.
     """
-    _check_options(command, argv, prog)
+    _check_values(argv, _keys(Recipe), prog)
     asked = [arg for arg in argv if arg in ("-h", "--help")]
     named = _cli(command, [arg for arg in argv if arg not in asked], prog, command()).recipe
     if not named and not asked:
@@ -61,8 +60,7 @@ def parse(command: type[Command], argv: Sequence[str], prog: str) -> Command:
 def _cli(command: type[Command], argv: Sequence[str], prog: str, default: Command) -> Command:
     registry = ConstructorRegistry()
     registry.primitive_rule(_as_in_yaml)
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(command, prog=prog, args=list(argv), default=default, registry=registry, config=config)
+    return arguments.parse(command, argv, prog, _keys(Recipe), default=default, registry=registry)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -108,17 +106,11 @@ def _shown(value: Any) -> str:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _check_options(command: type, argv: Sequence[str], prog: str) -> None:
-    """Raises UserError with every option that there is not, and every key without a value."""
-    problems, keys = Problems(), set(_keys(Recipe))
-    own = {field.name for field in dataclasses.fields(command)} - {"recipe", "keys"}
+def _check_values(argv: Sequence[str], keys: list[str], prog: str) -> None:
+    """Raises UserError with every key that no value follows."""
+    problems = Problems()
     for arg, after in itertools.pairwise([*argv, "--"]):
-        name, equals, _ = arg.removeprefix("--").replace("-", "_").partition("=")
-        if not arg.startswith("--") or name in own | {"help", ""}:
-            continue
-        if name not in keys:
-            problems.add(f"{prog}: {arg.partition('=')[0]}", "no such option", _nearest(name, keys | own))
-        elif not equals and after.startswith("--"):
+        if arg.startswith("--") and "=" not in arg and arguments.name_of(arg) in keys and after.startswith("--"):
             problems.add(f"{prog}: {arg}", "needs a value")
     problems.raise_if_any()
 
@@ -130,12 +122,3 @@ def _keys(cls: type, prefix: str = "") -> list[str]:
         inner = typing.cast(type, hints[field.name])
         names += _keys(inner, f"{prefix}{field.name}.") if dataclasses.is_dataclass(inner) else [prefix + field.name]
     return names
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    """The nearest option, also where a section is left out or is another one."""
-    last = {key.rpartition(".")[2] for key in known}
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    for alike in difflib.get_close_matches(name.rpartition(".")[2], sorted(last), n=1) if not near else ():
-        near = sorted(key for key in known if key.rpartition(".")[2] == alike)
-    return "did you mean " + " or ".join(f"`--{key.replace('_', '-')}`" for key in near) + "?" if near else ""

@@ -185,10 +185,20 @@ def from_tree(tree: Any, where: str = "recipe") -> Recipe:
     """Builds a recipe from nested dicts, as YAML gives them. Raises UserError; it tells values out of range as well."""
     problems = Problems()
     recipe = _build(Recipe, tree, where, "", problems)
-    if problems.errors:
-        check(recipe, problems)
+    if problems.errors:  # what else is wrong, but for keys that only look missing because of these
+        others = Problems()
+        check(recipe, others)
+        problems.errors += [problem for problem in others.errors if _holds(tree, problem.where.split("."))]
     problems.raise_if_any()
     return recipe
+
+
+def _holds(tree: Any, path: list[str]) -> bool:
+    for key in path:
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
 
 
 def to_tree(recipe: Recipe) -> dict[str, Any]:

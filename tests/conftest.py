@@ -7,6 +7,7 @@ cache folder, so that a second run of the suite compiles little.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 DEVICES = 8
@@ -82,3 +83,30 @@ def trec() -> Path:
     from jaxft import assets
 
     return assets.splits("trec")["train"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes folders of BERTs of width 16, drawn at random, with MiniLM's tokenizer."""
+    from jaxft import prng
+    from jaxft.model import folder
+    from jaxft.model.config import BertConfig
+    from jaxft.model.initial import initialise
+
+    def make(
+        head: str = "none",
+        labels: tuple[str, ...] = (),
+        *,
+        multi_label: bool = False,
+        positions: int = 64,
+        layers: int = 1,
+    ) -> Path:
+        """head: of `jaxft.model.heads.HEADS`. positions: longest piece of text."""
+        path = tmp_path_factory.mktemp("tiny")
+        config = BertConfig(30522, 16, layers, 2, 32, max_position_embeddings=positions, initializer_range=0.2)
+        params = initialise(config, head, len(labels), prng.stream("init", 0))
+        folder.save(path, config, params, head, labels, multi_label)
+        folder.copy_tokenizer(minilm, path)
+        return path
+
+    return make

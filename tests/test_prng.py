@@ -16,8 +16,7 @@ from jaxft.recipe import MAX_SEED
 WORDS = prng.stream("order", 0)
 
 
-# --- keys
-----------------------------------------------------------------------------------------------------------------
+# --- keys ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, MAX_SEED])
@@ -52,8 +51,7 @@ def test_device_words_are_the_words():
     assert words.dtype == np.uint32 and words.tolist() == [int(word) for word in WORDS]
 
 
-# --- streams
--------------------------------------------------------------------------------------------------------------
+# --- streams ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_two_streams_share_a_tag_or_one_of_its_words():
@@ -84,8 +82,7 @@ def test_paths_have_keys_of_their_own():
     assert len({tuple(map(int, prng.path_words(WORDS, path))) for path in paths}) == len(paths)
 
 
-# --- permutations
---------------------------------------------------------------------------------------------------------
+# --- permutations ----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -128,22 +125,22 @@ def test_every_item_lands_everywhere_alike_often(size):
     counts, epochs = np.zeros((size, size)), 20 * size
     for epoch in range(epochs):
         counts[np.arange(size), prng.permutation(prng.fold_in(WORDS, epoch), size, np.arange(size))] += 1
-    # Rows and columns sum to `epochs` exactly, so (size - 1)² cells are free, and each varies by epochs / size · (1 -
-    1/size). expected = epochs / size statistic = ((counts - expected) ** 2 / expected).sum() * (size - 1) / size
+    # Rows and columns sum to `epochs` exactly, so (size - 1)² cells are free.
+    expected = epochs / size
+    statistic = ((counts - expected) ** 2 / expected).sum() * (size - 1) / size
     assert 0.001 < stats.chi2((size - 1) ** 2).sf(statistic) < 0.999
 
 
 def test_neighbours_are_parted():
-    """Neighbouring positions hold items in either order alike often, and neighbouring items as often as chance has
-    it."""
+    """Neighbouring positions hold rising and falling items alike often, and neighbouring items as chance has it."""
     size, rising, near, total = 1000, 0, 0, 100
     for epoch in range(total):
         result = prng.permutation(prng.fold_in(WORDS, epoch), size, np.arange(size))
         steps = np.diff(result)
         rising, near = rising + int((steps > 0).sum()), near + int((np.abs(steps) == 1).sum())
-    # Rises of a random permutation of n: mean (n - 1) / 2, variance (n + 1) / 12. Adjacent successions: about
-    Poisson(2). assert abs(rising - total * (size - 1) / 2) < 3.3 * (total * (size + 1) / 12) ** 0.5 assert 0.001 <
-    stats.poisson(2 * total).cdf(near) < 0.999
+    # Rises in a random permutation of n: mean (n - 1) / 2, variance (n + 1) / 12. Neighbours kept: about Poisson(2).
+    assert abs(rising - total * (size - 1) / 2) < 3.3 * (total * (size + 1) / 12) ** 0.5
+    assert 0.001 < stats.poisson(2 * total).cdf(near) < 0.999
 
 
 def test_epochs_differ():

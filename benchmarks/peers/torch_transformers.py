@@ -27,6 +27,7 @@ from transformers import AutoModelForTokenClassification, get_linear_schedule_wi
 from transformers import logging as transformers_logging
 
 EPOCHS = 3
+SAVE_EVERY = 50  # steps, with --resume
 LEARNING_RATE = 5e-5
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
@@ -173,13 +174,41 @@ def train(options: argparse.Namespace, seed: int) -> dict:
     count = len(conll.read(data / conll.FILES["train"]))
     steps = options.steps or EPOCHS * -(-count // conll.BATCH_SIZE)
     trainer = Trainer(options, seed, steps)
-    seconds, real = 0.0, 0
-    for done in range(0, steps, 50):
-        taken, tokens, _ = trainer.run(min(50, steps - done))
-        seconds, real = seconds + taken, real + tokens
-        print(f"seed {seed} step {done + min(50, steps - done)}/{steps} {tokens / taken:.0f} real tokens/s", flush=True)
+    done, seconds, real = restore(trainer, options.resume, seed)
+    while done < steps:
+        part = min(SAVE_EVERY, steps - done)
+        taken, tokens, _ = trainer.run(part)
+        done, seconds, real = done + part, seconds + taken, real + tokens
+        print(f"seed {seed} step {done}/{steps} {tokens / taken:.0f} real tokens/s", flush=True)
+        if options.resume:
+            save(trainer, options.resume, seed, (done, seconds, real))
     splits = {name: score(trainer, conll.encode(data, folder, name)) for name in ("dev", "test")}
     return {"seed": seed, **splits, "steps": steps, "train_s": seconds, "real_tokens": real}
+
+
+def save(trainer: Trainer, path: Path, seed: int, progress: tuple[int, float, int]) -> None:
+    """Writes all that an unfinished run on a CPU needs to go on."""
+    parts = {"model": trainer.model, "optimizer": trainer.optimizer, "schedule": trainer.schedule}
+    states = {name: part.state_dict() for name, part in parts.items()}
+    whole = {"seed": seed, "progress": progress, "random": torch.get_rng_state(), **states}
+    torch.save(whole, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def restore(trainer: Trainer, path: Path | None, seed: int) -> tuple[int, float, int]:
+    """(steps, seconds, real tokens) done by an earlier run of this seed, whose state the trainer takes; else zeros."""
+    if path is None or not path.exists():
+        return 0, 0.0, 0
+    saved = torch.load(path, map_location=trainer.device, weights_only=True)
+    if saved["seed"] != seed:
+        return 0, 0.0, 0
+    trainer.model.load_state_dict(saved["model"])
+    trainer.optimizer.load_state_dict(saved["optimizer"])
+    trainer.schedule.load_state_dict(saved["schedule"])
+    for _ in range(saved["progress"][0]):
+        next(trainer.batches)
+    torch.set_rng_state(saved["random"].cpu())
+    return saved["progress"]
 
 
 def main() -> None:
@@ -193,8 +222,9 @@ def main() -> None:
 
         protocol.serve(lambda: Trainer(options, options.seed[0], 10**6), "torch", "transformers", "numpy")
         return
-    runs = []
-    for seed in options.seed:
+    runs = json.loads(options.out.read_text())["runs"] if options.resume and options.out.exists() else []
+    done = {run["seed"] for run in runs}
+    for seed in (seed for seed in options.seed if seed not in done):
         runs.append(train(options, seed))
         print(json.dumps(runs[-1]), flush=True)
         if options.out:
@@ -233,8 +263,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="torch.set_num_threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="JSON file for the scores")
+    parser.add_argument("--resume", type=Path, help="state file: go on where an interrupted run ended; needs --out")
     parser.add_argument("--serve", action="store_true", help="be a worker: commands on standard input")
     options = parser.parse_args()
+    if options.resume and not options.out:
+        parser.error("--resume needs --out, which tells the seeds that are done")
     options.matmul = options.matmul or ("highest" if options.device == "cpu" else "high")
     return options
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jaxft import overrides
@@ -39,13 +39,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print_facts(facts: dict[str, str]) -> None:
-    table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(f"  {name}", Text(value))
-    console = Console(highlight=False)
-    with console.capture() as drawn:  # printed by Python, so that a reader who leaves early is seen by `main`
-        console.print(table)
-    print(drawn.get(), end="")
+        print(textwrap.fill(value, 80, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12))
 
 
 def _print_warnings(problems: Problems) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
+from jaxft import arguments
 from jaxft.data.examples import Examples
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Data
@@ -56,7 +57,7 @@ class Eval:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 on success. Raises UserError."""
-    args = tyro.cli(Eval, prog="jaxft eval", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,))
+    args = arguments.parse(Eval, argv, "jaxft eval")
     from jaxft import compilation
     from jaxft.evaluate import labeller
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import tyro
 
+from jaxft import arguments
 from jaxft.data import unlabelled
 from jaxft.data.unlabelled import Texts
 from jaxft.errors import Problems, UserError
@@ -59,7 +60,7 @@ class Predict:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 on success. Raises UserError before the model is loaded, where the input is at fault."""
-    args = tyro.cli(Predict, prog="jaxft predict", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,))
+    args = arguments.parse(Predict, argv, "jaxft predict")
     if args.top is not None and args.top < 1:
         raise UserError("--top", f"must be at least 1, is {args.top}")
     from jaxft import compilation

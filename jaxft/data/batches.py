@@ -97,7 +97,8 @@ class TrainBatches:
         needs = np.array([self._needs(step) for step in planned])
         scale = len(planned) / num_steps
         self.shapes = pack.plan(needs, widths, shape_cost * scale / micro_batches)
-        self._widths = tuple(sorted({shape.tokens for shape in self.shapes}))
+        # A step that was not planned may hold a longer text than all that were.
+        self._widths = tuple(sorted({shape.tokens for shape in self.shapes} | {widths[-1]}))
 
     def make(self, step: int) -> StepBatch:
         """The batch of one step: a pure function of its number."""
@@ -126,7 +127,7 @@ class TrainBatches:
         return examples, parts, pack.width_for(longest, self._widths)
 
     def _pieces(self, examples: np.ndarray) -> np.ndarray:
-        spans = [np.arange(self._first_piece[e], self._first_piece[e + 1]) for e in examples]
+        spans = [np.arange(*map(int, self._first_piece[e : e + 2])) for e in examples]
         return np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
 
     def _place(self, pieces: np.ndarray, width: int) -> pack.Placement:

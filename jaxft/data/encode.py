@@ -62,6 +62,8 @@ def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a model folder (tokenizer.json or vocab.txt). Nothing in the folder is executed."""
     import transformers
 
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise UserError(str(folder), "has no tokenizer", "it needs tokenizer.json or vocab.txt")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -222,7 +224,7 @@ def _cache_key(examples: Examples, tokenizer: Any, max_tokens: int, overflow: st
 
 def _read_cache(path: Path) -> Encoded | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return Encoded(**{name: stored[name] for name in Encoded.__dataclass_fields__})
     except (OSError, ValueError, KeyError, EOFError):
         return None  # absent or damaged: made again

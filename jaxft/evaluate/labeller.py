@@ -60,7 +60,6 @@ class Labeller:
         config, params, _ = model_folder.load(self.folder, head)
         self.task, self.config, self.labels = tasks.get(head), config, config.labels
         self.multi_label = config.problem_type == "multi_label_classification"
-        _check_classes(config, head, self.folder)
         self.recipe = recipe_of(self.folder)
         self.tokenizer = load_tokenizer(self.folder)
         self.max_tokens = self._limit(max_tokens)
@@ -169,6 +168,8 @@ class Labeller:
         """As `score`, for examples already read."""
         self._check_scorable(data)
         found = Problems() if problems is None else problems
+        self.task.targets(examples, self.labels, found)  # tells the labels that the model does not know
+        found.raise_if_any()
         doctor.examine({"data": examples}, self.labels, data, None, found)
         found.raise_if_any()
         encoded = self._encode(examples, data.max_tokens, data.overflow)
@@ -233,12 +234,6 @@ def _head(head: str, folder: Path) -> str:
         what = f"holds a model with the head {head!r}: it was not fine-tuned to classify or tag"
         raise UserError(str(folder), what, "fine-tune it first: `jaxft init classify` prints a recipe")
     return head
-
-
-def _check_classes(config: Any, head: str, folder: Path) -> None:
-    if config.problem_type == "regression" or (head == "classify" and len(config.labels) < 2):
-        what = f"its head gives {len(config.labels)} value(s), problem_type {config.problem_type}: that is regression"
-        raise UserError(str(folder / "config.json"), what, "models with 2 classes or more can be used")
 
 
 def _check_texts(texts: list[Any], pairs: list[Any] | None, head: str) -> None:

@@ -79,7 +79,7 @@ def make(
         (loss, grads), finite = _sum_over_micro_batches(one, batch)
         norm = optax.tree.norm(grads)
         updates, optimiser_state = optimiser.update(grads, state.optimiser, state.trainable)
-        trainable = optax.apply_updates(state.trainable, updates)
+        trainable: Any = optax.apply_updates(state.trainable, updates)
         return State(trainable, optimiser_state, state.step + 1), Info(loss, norm, finite)
 
     return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ class EarlyStopping:
         score = scores[self.metric]
         signed = -score if self.metric == "loss" else score
         best = None if self.best_score is None else (-self.best_score if self.metric == "loss" else self.best_score)
-        if best is None or signed > best:
+        if not math.isnan(signed) and (best is None or signed > best):
             self.best_score, self.best_step, self.best_params, self.since_best = score, step, params, 0
             return True
         self.since_best += 1

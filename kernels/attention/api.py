@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from jax import Array
@@ -43,6 +44,5 @@ def attention(
         raise ValueError(f"shapes differ: q {q.shape}, k {k.shape}, v {v.shape}, segments {segments.shape}")
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"a dropout rate lies from 0 up to but not including 1, is {rate}")
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     return reference.attention(q, k, v, segments, address=address, site=site, rate=rate, scale=scale)

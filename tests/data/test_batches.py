@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jaxft import prng
 from jaxft.data.batches import Dataset, TrainBatches, evaluation_batches
+from jaxft.data.encode import Encoded
 from jaxft.data.order import Order
 
 WORDS = prng.stream("order", 0)
@@ -32,8 +33,7 @@ def examples_of(arrays: dict[str, np.ndarray]) -> list[int]:
     return sorted(int(target) - 100 for target in arrays["targets"].ravel() if target >= 0)
 
 
-# --- training
---------------------------------------------------------------------------------------------------------------
+# --- training --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -114,19 +114,19 @@ def test_only_what_the_device_reads_is_sent(data):
     assert {values.dtype.name for values in arrays.values()} == {"int32", "uint32"}
 
 
-# --- targets
----------------------------------------------------------------------------------------------------------------
+# --- targets ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_class_stands_at_its_example(data):
     """The example number beside each segment's first token is the one whose target stands there."""
     for step in range(4):
-        batch = batches(data, micro_batches=2).make(step).arrays example = np.take_along_axis(batch["example"],
-        batch["firsts"], axis=-1) present = batch["targets"] >= 0
-        np.testing.assert_array_equal(batch["targets"][present], 100 + example[present].astype(int)) segments =
-        np.take_along_axis(batch["segments"], batch["firsts"], axis=-1)
-        np.testing.assert_array_equal(segments[present], np.broadcast_to(np.arange(1, present.shape[-1] + 1),
-        present.shape)[present])
+        batch = batches(data, micro_batches=2).make(step).arrays
+        example = np.take_along_axis(batch["example"], batch["firsts"], axis=-1)
+        present = batch["targets"] >= 0
+        np.testing.assert_array_equal(batch["targets"][present], 100 + example[present].astype(int))
+        segments = np.take_along_axis(batch["segments"], batch["firsts"], axis=-1)
+        numbers = np.broadcast_to(np.arange(1, present.shape[-1] + 1), present.shape)
+        np.testing.assert_array_equal(segments[present], numbers[present])
 
 
 def test_many_labels_stand_at_their_example(encoded):
@@ -148,8 +148,9 @@ def tagged(encoded) -> Dataset:
     words = [(length - 2) // 2 for length in lengths]
     for start, count in zip(data.offsets, words, strict=False):
         data.words_at[start + 1 + 2 * np.arange(count)] = np.arange(count)
-    return Dataset.of(data, [10 * e + np.arange(count, dtype=np.int32) for e, count in enumerate(words)],
-    per_token=True)
+    return Dataset.of(
+        data, [10 * e + np.arange(count, dtype=np.int32) for e, count in enumerate(words)], per_token=True
+    )
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -177,8 +178,7 @@ def test_windows_share_an_example_and_are_told_apart(encoded):
     assert sorted(windows) == [(0, 0, 10), (1, 0, 20), (1, 1, 20), (1, 2, 7), (2, 0, 5)]
 
 
-# --- evaluation
-------------------------------------------------------------------------------------------------------------
+# --- evaluation ------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=40)
@@ -197,13 +197,13 @@ def test_evaluation_covers_every_piece_once(encoded, lengths, tokens_a_batch):
 
 
 def test_evaluation_of_nothing_is_nothing(encoded):
-    data = Dataset.of(encoded([5]), [0], per_token=False) empty = Dataset(type(data.encoded)(**{n:
-    getattr(data.encoded, n)[: 1 if n == "offsets" else 0] for n in vars(data.encoded)}), data.targets[:0], False)
+    one = encoded([5])
+    none = {name: values[: 1 if name == "offsets" else 0] for name, values in vars(one).items()}
+    empty = Dataset.of(Encoded(**none), [], per_token=False)
     assert list(evaluation_batches(empty, (32,), 64)) == []
 
 
-# --- real sentences
-----------------------------------------------------------------------------------------------------------
+# --- real sentences --------------------------------------------------------------------------------------------------
 
 
 def test_packed_rows_of_real_sentences_are_nearly_full(encoded, conll2003):

@@ -9,8 +9,7 @@ from jaxft.data.encode import Encoded, encode, load_tokenizer
 from jaxft.data.examples import Examples
 from jaxft.errors import UserError
 
-LONG = "The quick brown fox jumps over the lazy dog near Schleswig-Holstein while antidisestablishmentarianism fades.
-" * 3
+LONG = "The quick brown fox jumps over the lazy dog near Schleswig-Holstein; antidisestablishmentarianism fades. " * 3
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +40,7 @@ def sentences(conll2003) -> list[list[str]]:
     return [[line.split()[0] for line in block.splitlines() if line.strip()] for block in blocks]
 
 
-# --- text
---------------------------------------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
 def test_text_has_the_tokens_of_the_tokenizer(tokenizer):
@@ -67,8 +65,7 @@ def test_more_examples_than_a_chunk_keep_their_order(tokenizer):
     assert pieces(data)[2049] == tokenizer("2049")["input_ids"]
 
 
-# --- words
--------------------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_picture_of_the_docstring(tokenizer):
@@ -88,8 +85,7 @@ def test_each_word_of_real_sentences_is_predicted_at_its_first_sub_token(tokeniz
         assert at == expected.tolist()
 
 
-# --- too long: cut
--------------------------------------------------------------------------------------------------------------
+# --- too long: cut ---------------------------------------------------------------------------------------------------
 
 
 def test_truncation_keeps_the_beginning_and_tells_the_uncut_length(tokenizer):
@@ -106,8 +102,7 @@ def test_refusal_names_lines_and_lengths(tokenizer):
     assert "data.overflow" in caught.value.problems[0].fix
 
 
-# --- too long: windows
----------------------------------------------------------------------------------------------------------
+# --- too long: windows -----------------------------------------------------------------------------------------------
 
 
 def test_windows_overlap_and_cover_the_text(tokenizer):
@@ -149,8 +144,7 @@ def test_windows_of_pairs_fit_and_cover_both_texts(tokenizer):
     assert set(data.tokens.tolist()) == wanted
 
 
-# --- the cache
----------------------------------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------------------------
 
 
 class Deaf:

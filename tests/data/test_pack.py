@@ -13,8 +13,7 @@ WIDTHS = st.sampled_from([32, 64, 128])
 LENGTHS = st.lists(st.integers(1, 32), max_size=60).map(np.array).map(lambda lengths: lengths.astype(np.int64))
 
 
-# --- place
----------------------------------------------------------------------------------------------------------------
+# --- place -----------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -44,8 +43,8 @@ def test_many_tiny_texts_overflow_to_new_rows_rather_than_past_S():
 
 
 def test_without_packing_every_piece_has_its_own_row():
-    placement = pack.place(np.array([3, 9, 1]), 32, packing=False) assert (placement.row.tolist(),
-    placement.start.tolist(), placement.segment.tolist()) == ([0, 1, 2], [0] * 3, [1] * 3)
+    placement = pack.place(np.array([3, 9, 1]), 32, packing=False)
+    assert [part.tolist() for part in placement] == [[0, 1, 2], [0, 0, 0], [1, 1, 1]]
 
 
 def test_longer_pieces_go_first_and_fill_the_first_row_with_room():
@@ -63,8 +62,7 @@ def test_all_rows_but_one_are_more_than_half_full(lengths):
     assert (fill <= 32).sum() <= 1
 
 
-# --- widths
-----------------------------------------------------------------------------------------------------------------
+# --- widths ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_narrowest_width_that_holds_the_longest():
@@ -80,8 +78,7 @@ def test_the_widths_worth_having_hold_the_longest_text(max_tokens, longest):
     assert widths[-1] >= min(max_tokens, longest) and all(width < min(max_tokens, longest) for width in widths[:-1])
 
 
-# --- plan
-------------------------------------------------------------------------------------------------------------------
+# --- plan ------------------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -127,8 +124,7 @@ def test_a_step_takes_the_planned_shape_with_least_padding():
     assert pack.choose(shapes, 64, 9) == pack.Shape(9, 64, pack.max_segments(64))  # not planned: made for it
 
 
-# --- fill
-------------------------------------------------------------------------------------------------------------------
+# --- fill ------------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=40)

@@ -45,8 +45,7 @@ def _mask(address: Address, site: jax.Array, width: int, rate: float) -> jax.Arr
     return keep((word_0[..., None], word_1[..., None]), features(width)[None, None], rate)
 
 
-# --- Threefry
-----------------------------------------------------------------------------------------------------------
+# --- Threefry --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,8 +85,7 @@ def test_a_token_has_the_threefry_block_of_its_address():
     np.testing.assert_array_equal(np.concatenate(token_words(address, 6)).ravel(), np.concatenate(expected))
 
 
-# --- golden bits: a change here changes every run
-------------------------------------------------------------------------
+# --- golden bits: a change here changes every run --------------------------------------------------------------------
 
 GOLDEN_WORDS = {
     0: ("d04ecef9", "2e37a638"),
@@ -118,8 +116,8 @@ def golden_address() -> Address:
 
 
 def test_token_words_are_golden(golden_address):
-    found = {site: tuple(f"{int(word[0, 0]):08x}" for word in token_words(golden_address, site)) for site in
-    GOLDEN_WORDS} assert found == GOLDEN_WORDS
+    for site, expected in GOLDEN_WORDS.items():
+        assert tuple(f"{int(word[0, 0]):08x}" for word in token_words(golden_address, site)) == expected
 
 
 def test_feature_bits_are_golden(golden_address):
@@ -132,8 +130,7 @@ def test_masks_are_golden(golden_address):
     assert found == GOLDEN_MASKS
 
 
-# --- randomness
-----------------------------------------------------------------------------------------------------------
+# --- randomness ------------------------------------------------------------------------------------------------------
 
 
 def test_the_statistical_battery_passes(battery):
@@ -169,8 +166,7 @@ def test_the_threshold_is_the_rate_to_32_bits(rate):
     assert abs(threshold(rate) / 2**32 - rate) <= 2**-33
 
 
-# --- addresses
------------------------------------------------------------------------------------------------------------
+# --- addresses -------------------------------------------------------------------------------------------------------
 
 
 def test_mask_bits_hang_on_the_address_alone():
@@ -210,8 +206,7 @@ def test_a_higher_rate_drops_what_a_lower_one_drops_and_more():
     assert not (high & ~low).any() and high.sum() < low.sum()
 
 
-# --- the operation
----------------------------------------------------------------------------------------------------------
+# --- the operation ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -255,8 +250,9 @@ def test_a_site_may_be_traced():
     x, address = make(CASES[0])
     traced = jax.jit(lambda site: api.dropout(jnp.asarray(x), address, site=site, rate=0.5))
     for site in (0, 40):
-        np.testing.assert_array_equal(traced(jnp.uint32(site)), api.dropout(jnp.asarray(x), address, site=site,
-        rate=0.5))
+        np.testing.assert_array_equal(
+            traced(jnp.uint32(site)), api.dropout(jnp.asarray(x), address, site=site, rate=0.5)
+        )
 
 
 def test_bfloat16_has_the_same_mask():

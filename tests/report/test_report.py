@@ -70,7 +70,7 @@ def test_report_md_shows_scores_plots_data_warnings_and_how_to_do_it_again(tmp_p
     assert "4,000 (6.2% of all places)" in text and "75 (stopped early)" in text and "3 examples were cut" in text
     assert f"jaxft train '{folder.recipe}' --out '{folder.path}-again'" in text
     assert text.count("## Confusion matrix\n") == 1
-    assert "Numerics: **canonical**" in text and "micro-batches (4)" in text and "f" * 64 in text
+    assert "Numerics: **canonical**" in text and "f" * 64 in text
 
 
 def test_fast_numerics_promises_nothing(tmp_path, sample):

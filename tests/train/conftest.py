@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from jaxft import prng
@@ -15,6 +16,13 @@ from jaxft.model.config import BertConfig
 from jaxft.model.initial import initialise
 from jaxft.recipe import Data, Optim, Recipe, Train
 from jaxft.train.setup import Setup, set_up
+
+
+@pytest.fixture(scope="module")
+def promotion_for_optax() -> Iterator[None]:
+    """optax raises a float to the power of an int32, which strict promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -40,32 +48,34 @@ def files(sms_spam, conll2003, tmp_path_factory) -> dict[str, Path]:
     """classify, tag -> a file with the first 160 text messages, or sentences."""
     path = tmp_path_factory.mktemp("data")
     found = {"classify": path / "messages.csv", "tag": path / "sentences.conll"}
-    with open(sms_spam, encoding="utf-8", newline="") as source, open(
-        found["classify"], "w", encoding="utf-8", newline=""
-    ) as target:
+    with (
+        open(sms_spam, encoding="utf-8", newline="") as source,
+        open(found["classify"], "w", encoding="utf-8", newline="") as target,
+    ):
         csv.writer(target).writerows(row for row, _ in zip(csv.reader(source), range(161), strict=False))
     blocks = conll2003["train"].read_text("utf-8").split("\n\n")[1:161]
     found["tag"].write_text("\n\n".join(blocks) + "\n", "utf-8")
     return found
 
 
-@pytest.fixture
-def set_up_on(tiny, files, tmp_path, monkeypatch) -> Callable[..., Setup]:
-    """A setup of the tiny model on one of `files`; tokens are kept in this test's own cache."""
-    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="session")
+def set_up_on(tiny, files, tmp_path_factory) -> Callable[..., Setup]:
+    """A setup of the tiny model on one of `files`; tokens are kept in a cache of the tests' own."""
+    cache = tmp_path_factory.mktemp("cache")
 
-    def make(task: str = "classify", *, model: Any = None, optim: Optim | None = None, data: Any = None, **train) ->
-    Setup:
+    def make(
+        task: str = "classify", *, model: Any = None, optim: Optim | None = None, data: Any = None, **train: Any
+    ) -> Setup:
         """data: keys of `Data`; train: keys of `Train`."""
-        kept = {"train": str(files[task]), "max_tokens": 64, **(data or {})}
         chosen = Recipe(
             task=task,
             model=str(model or tiny),
-            data=Data(**kept),
+            data=Data(**{"train": str(files[task]), "max_tokens": 64, **(data or {})}),
             train=Train(**{"epochs": 2, "batch_size": 16, **train}),
             optim=optim or Optim(learning_rate=1e-3),
-            out=str(tmp_path / "run"),
         )
-        return set_up(chosen)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAXFT_CACHE", str(cache))
+            return set_up(chosen)
 
     return make

@@ -1,11 +1,11 @@
 """Packing changes nothing: packed rows against one example a row, with MiniLM's weights, dropout on, in f32.
 
-All differences are relative and within 1e-6: of the losses, the largest over the largest loss; of the logits and of the
-gradient (summed over a step of 16 examples), the Euclidean norm over that of what it is compared with, for every
-parameter of every layer by itself. What is left is rounding: a longer row cuts the sums of attention at other places. In
-rows of one width losses and logits come out equal to the bit. For scale: changing every word embedding by one unit in
-the last place moves the logits of 6 layers by 1.0e-6 in the same norm; rows of 128 tokens move them by 3e-7 to 4e-7 (the
-largest single logit by 7e-7 to 1.1e-6 of the largest). The masks do not differ in a bit.
+All differences are relative and within 1e-6: of the losses, the largest over the largest loss; of the logits and of
+the gradient (summed over a step of 16 examples), the Euclidean norm over that of what it is compared with, for every
+parameter of every layer by itself. What is left is rounding: a longer row cuts the sums of attention at other places.
+In rows of one width losses and logits come out equal to the bit. For scale: changing every word embedding by one unit
+in the last place moves the logits of 6 layers by 1.0e-6 in the same norm; rows of 128 tokens move them by 3e-7 to 4e-7
+(the largest change of a single logit is 7e-7 to 1.1e-6 of the largest logit). The masks do not differ in a bit.
 """
 
 from __future__ import annotations

@@ -1,0 +1,240 @@
+"""`jaxft train` and `jaxft check`: what they say and leave behind, above all on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxft import recipe as recipes_
+from jaxft.cli.main import main
+from jaxft.report.run_folder import RunFolder
+
+ROWS = "text,label\n" + "".join(f"text number {i},{'a' if i % 2 else 'b'}\n" for i in range(20))
+CONLL = "West\tB-MISC\nIndian\tI-MISC\nwon\tO\n\nPeter\tB-PER\nran\tO\n\n" * 5
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch, capsys, recipe_on) -> Callable[..., tuple[int, list[str]]]:
+    """Runs `jaxft train` on data files of the given contents; gives the exit code and the lines of standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(files: dict[str, str | bytes], task: str = "classify", **keys: Any) -> tuple[int, list[str]]:
+        for name, content in files.items():
+            Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        tree = recipe_on(next(iter(files)), "runs/x", task, **keys.pop("data", {}))
+        Path("recipe.yaml").write_text(json.dumps(tree | keys))
+        code = main(["train", "recipe.yaml"])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return code, captured.err.splitlines()
+
+    return go
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_report_model_and_the_recipe_in_force(run: Path):
+    folder = RunFolder(run)
+    assert folder.finished and (folder.model / "model.safetensors").is_file()
+    chosen = recipes_.load(folder.recipe)
+    assert (chosen.train.steps, chosen.data.dev, chosen.out) == (2, 0.2, str(run))
+
+
+def test_overrides_reach_the_run_and_a_second_one_needs_leave(
+    run: Path, tmp_path: Path, capsys, promotion_for_optax: None
+):
+    out = str(tmp_path / "again")
+    line = ["train", str(run / "recipe.yaml"), "--out", out, "--train.steps", "1", "--optim.learning-rate=1e-3"]
+    assert main(line) == 0
+    told = capsys.readouterr()
+    assert "step 1/1" in told.out and f"report: {out}/report.md" in told.out and told.err == ""
+    chosen = recipes_.load(RunFolder(out).recipe)
+    assert (chosen.train.steps, chosen.optim.learning_rate, chosen.data.dev) == (1, 1e-3, 0.2)
+    assert main([*line, "--quiet"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {out}: already holds a finished run — name another folder with `--out`, or pass `--overwrite`\n"
+    )
+    assert main([*line, "--quiet", "--overwrite"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_is_one_line_and_130(run: Path, tmp_path: Path):
+    out = RunFolder(tmp_path / "long")
+    line = ["train", str(run / "recipe.yaml"), "--out", str(out.path), "--train.steps", "1000000", "--quiet"]
+    line += ["--train.eval-every", "1000000"]
+    process = subprocess.Popen([sys.executable, "-m", "jaxft.cli.main", *line], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not (out.recipe.is_file() and out.records()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=240)
+    assert (process.returncode, told) == (
+        130,
+        f"interrupted; the unfinished run is in {out.path}: `--overwrite` starts it again\n",
+    )
+    assert not out.finished
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+JSONL = "".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(20))
+BAD_DATA: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = {
+    # name: files (the first is data.train), keys of the recipe, what each line must hold
+    "missing column": ({"x.csv": ROWS.replace("label", "lable", 1)}, {}, ["x.csv: no column 'label'"]),
+    "empty file": ({"x.csv": ""}, {}, ["x.csv: the file is empty (0 bytes)"]),
+    "empty split": ({"x.csv": ROWS, "d.csv": "text,label\n"}, {"data": {"dev": "d.csv"}}, ["d.csv: no rows"]),
+    "unknown label in dev": (
+        {"x.csv": ROWS, "d.csv": "text,label\none,a\ntwo,c\n"},
+        {"data": {"dev": "d.csv"}},
+        ["d.csv:3: label 'c'"],
+    ),
+    "label out of range": (
+        {"x.jsonl": JSONL, "d.jsonl": '{"text": "t", "label": 7}\n'},
+        {"data": {"dev": "d.jsonl"}},
+        ["d.jsonl:1: label '7'"],
+    ),
+    "labels that are none": (
+        {"x.csv": ROWS + "one,nan\ntwo,\n"},
+        {},
+        ["x.csv:22: label 'nan'", "x.csv:23: empty label"],
+    ),
+    "not UTF-8": ({"x.csv": ROWS.encode() + "café,a\n".encode("latin-1")}, {}, ["x.csv:22: byte 0xe9 at offset"]),
+    "NUL": ({"x.csv": ROWS + "a\0b,a\n"}, {}, ["x.csv:22: 1 of the file's 1 NUL bytes"]),
+    "UTF-16": ({"x.csv": ROWS.encode("utf-16")}, {}, ["x.csv: starts with a UTF-16 byte order mark"]),
+    "ragged CSV": ({"x.csv": ROWS + "a,b,c\n"}, {}, ["x.csv:22: 3 cells, the header has 2 columns"]),
+    "ragged CoNLL": (
+        {"x.conll": CONLL + "lone\nx\ty\tz\n"},
+        {"task": "tag"},
+        ["x.conll:36: 1 columns", "x.conll:37: 3 columns"],
+    ),
+    "I without B": (
+        {"x.conll": CONLL + "a\tO\nb\tI-PER\n"},
+        {"task": "tag"},
+        ["x.conll:37: I-PER after O continues no entity"],
+    ),
+    "duplicate ids": (
+        {"x.csv": "id,text,label\n1,p,a\n2,q,b\n1,r,a\n"},
+        {"data": {"id": "id"}},
+        ["x.csv:4: id '1' was given before, at x.csv:2"],
+    ),
+    "one class": ({"x.csv": ROWS.replace(",b", ",a")}, {}, ["x.csv: 20 training examples, only 'a' as label"]),
+    "too many tokens": ({"x.csv": ROWS}, {"data": {"max_tokens": 65}}, ["data.max_tokens: is 65, but", "64 positions"]),
+    "no such file": ({"x.csv": ROWS}, {"data": {"dev": "y.csv"}}, ["y.csv: no such file"]),
+    "negative rates": (
+        {"x.csv": ROWS},
+        {"train": {"dropout": -0.1}, "optim": {"weight_decay": -1}},
+        ["train.dropout: is a rate", "optim.weight_decay: must not be negative"],
+    ),
+    "unknown keys, wrong types and rates": (
+        {"x.csv": ROWS},
+        {"modle": "minilm", "train": {"epochs": "three", "dropout": 2}},
+        ["modle: unknown key — did you mean `model`?", "train.epochs: expected an integer", "train.dropout: is a rate"],
+    ),
+    "unknown metric": (
+        {"x.csv": ROWS},
+        {"data": {"dev": 0.3}, "train": {"stop_metric": "acuracy"}},
+        ["train.stop_metric: there is no 'acuracy'"],
+    ),
+    "patience without a dev set": ({"x.csv": ROWS}, {"train": {"patience": 2}}, ["train.patience: needs a dev set"]),
+    "freezing what there is not": ({"x.csv": ROWS}, {"train": {"freeze": "layers:9"}}, ["freezes 9 layers of 4"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_and_recipes_are_clear_lines_and_leave_nothing(name: str, train):
+    files, keys, expected = BAD_DATA[name]
+    code, told = train(files, keys.get("task", "classify"), **{k: v for k, v in keys.items() if k != "task"})
+    assert code == 2
+    assert all(line.startswith("error: ") for line in told)
+    text = "\n".join(told)
+    assert all(part in text for part in expected), text
+    assert "Traceback" not in text and not Path("runs").exists()
+
+
+def test_problems_of_all_files_and_of_the_model_come_at_once(train, tiny_model):
+    model = tiny_model("none")
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    files: dict[str, str | bytes] = {"x.csv": "text,lable\np,a\n", "d.csv": "text,label\n"}
+    code, told = train(files, data={"dev": "d.csv"}, model=str(model))
+    assert code == 2 and len(told) == 3
+    assert [f"error: {name}:" in line for name, line in zip(("x.csv", "d.csv", weights), told, strict=True)] == [
+        True
+    ] * 3
+
+
+def _wrong_type(model: Path) -> None:
+    (model / "config.json").write_text('{"model_type": "roberta"}')
+
+
+def _cut(model: Path) -> None:
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:5000])
+
+
+def _hostile(model: Path) -> None:
+    (model / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
+
+
+def _pickle(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_wrong_type, "config.json: model_type is 'roberta'"),
+        (_cut, "model.safetensors: its tensors end at byte"),
+        (_hostile, "model.safetensors: its header says 4611686018427387904 bytes"),
+        (_pickle, "pytorch_model.bin: is a pickle"),
+    ],
+)
+def test_bad_models_are_clear_lines_and_leave_nothing(spoil, said: str, train, tiny_model):
+    model = tiny_model("none")
+    spoil(model)
+    code, told = train({"x.csv": ROWS}, model=str(model))
+    assert code == 2 and said in "\n".join(told)
+    assert not Path("runs").exists()
+
+
+def test_a_real_process_says_the_same_without_a_traceback(tmp_path: Path, recipe_on):
+    (tmp_path / "x.csv").write_text("text,lable\np,a\n")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_on("x.csv", "runs/x")))
+    line = [sys.executable, "-m", "jaxft.cli.main", "train", "recipe.yaml"]
+    found = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: x.csv: no column 'label'") and len(found.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml", "x.csv"]
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_check_tells_facts_and_warns_of_overlap(messages: Path, recipe_on, tmp_path: Path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe_on(messages, tmp_path / "run", dev=str(messages))))
+    assert main(["check", str(path), "--train.batch-size", "16"]) == 0
+    told = capsys.readouterr()
+    assert "warning: dev: 60 of 60 (100.0 %) texts also occur in train" in told.err
+    assert told.out.splitlines()[0] == f"{path}: no problems, 1 warning"
+    assert "examples  train 60, dev 60; 2 labels: ham, spam" in told.out and "2 of 16 examples" in told.out
+    assert max(map(len, told.out.splitlines()[1:])) <= 80
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_tells_problems_of_the_data(tmp_path: Path, recipe_on, capsys):
+    (tmp_path / "x.csv").write_text("text,label\n,a\n")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_on(tmp_path / "x.csv", "runs/x")))
+    assert main(["check", str(tmp_path / "recipe.yaml")]) == 2
+    told = capsys.readouterr()
+    assert f"error: {tmp_path}/x.csv:2: the text is empty" in told.err and told.out == ""
