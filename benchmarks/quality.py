@@ -54,7 +54,9 @@ def run_jaxft(seed: int, options: argparse.Namespace) -> dict:
     """Trains the recipe `conll2003` with one seed by the command line; its record of one run."""
     folder = options.runs / f"conll2003_seed{seed}"
     overrides = [*options.override, "--seed", str(seed), "--out", str(folder)]
-    subprocess.run([sys.executable, "-m", "jaxft.cli.main", "train", "conll2003", *overrides], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "jaxft.cli.main", "train", "conll2003", "--overwrite", *overrides], check=True
+    )
     report = json.loads((folder / "report.json").read_text())
     names = ("steps", "best_step", "wall_s", "compile_s", "real_tokens_per_s", "numerics", "dtype", "params_sha256")
     run = {"seed": seed, "dev": report["dev"], "test": report["test"], **{name: report[name] for name in names}}

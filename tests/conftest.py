@@ -87,7 +87,7 @@ def trec() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes folders of BERTs of width 16, drawn at random, with MiniLM's tokenizer."""
+    """Makes folders of BERTs of width 32, drawn at random, with MiniLM's tokenizer."""
     from jaxft import prng
     from jaxft.model import folder
     from jaxft.model.config import BertConfig
@@ -103,7 +103,7 @@ def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     ) -> Path:
         """head: of `jaxft.model.heads.HEADS`. positions: longest piece of text."""
         path = tmp_path_factory.mktemp("tiny")
-        config = BertConfig(30522, 16, layers, 2, 32, max_position_embeddings=positions, initializer_range=0.2)
+        config = BertConfig(30522, 32, layers, 4, 64, max_position_embeddings=positions, initializer_range=0.2)
         params = initialise(config, head, len(labels), prng.stream("init", 0))
         folder.save(path, config, params, head, labels, multi_label)
         folder.copy_tokenizer(minilm, path)

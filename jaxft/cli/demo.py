@@ -20,7 +20,8 @@ from jaxft.report.run_folder import RunFolder
 HELP = "fine-tunes a small BERT to spot spam, start to finish"
 
 RECIPE = "sms_spam"
-QUICK_STEPS = 40
+QUICK_STEPS, QUICK_FREEZE, QUICK_RATE = 40, "layers:3", 4e-4
+"""Few steps want a high learning rate; with half the layers left as they are, a step takes little more than half."""
 EXAMPLES = (
     "Are we still on for lunch at noon? I booked the corner table.",
     "WINNER! You have been selected for a 500 pound voucher. Text CLAIM to 80800 now, 150p/msg",
@@ -69,9 +70,8 @@ def _recipe(args: Demo) -> Recipe:
     chosen = dataclasses.replace(recipes_.load(recipes.find(RECIPE)), out=args.out)
     if not args.quick:
         return chosen
-    # Few steps want a high learning rate; half the layers stay, so that a step takes little more than half the time.
-    train = dataclasses.replace(chosen.train, steps=QUICK_STEPS, freeze="layers:3")
-    return dataclasses.replace(chosen, train=train, optim=dataclasses.replace(chosen.optim, learning_rate=4e-4))
+    train = dataclasses.replace(chosen.train, steps=QUICK_STEPS, freeze=QUICK_FREEZE)
+    return dataclasses.replace(chosen, train=train, optim=dataclasses.replace(chosen.optim, learning_rate=QUICK_RATE))
 
 
 def _is_demo(folder: RunFolder, chosen: Recipe) -> bool:

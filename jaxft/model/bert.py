@@ -24,7 +24,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_policies
 
 from jaxft.kernels.attention.api import attention
-from jaxft.kernels.dropout.api import Address, Implementation, dropout
+from jaxft.kernels.dropout.api import Address, Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.config import BertConfig
 from jaxft.model.dense import dot
@@ -39,7 +39,7 @@ Batch = dict[str, jax.Array]
 # Dropout sites. Fixed numbers: another depth or head moves no other site's bits.
 EMBEDDING_SITE = 0
 HEAD_SITE = 1
-LAYER_SITES = 16
+FIRST_LAYER_SITE, LAYER_STRIDE, LAYER_SITES = 16, 4, 3
 """Layer i: 16 + 4i attention probabilities, 16 + 4i + 1 attention output, 16 + 4i + 2 feed-forward output."""
 
 Remat = Literal["none", "full", "dots"]
@@ -127,21 +127,32 @@ class EncoderLayer(nn.Module):
         self.ffn_norm = LayerNorm(config.layer_norm_eps)
 
     def __call__(
-        self, x: Float[Array, "B L D"], layer: UInt32[Array, ""], segments: Int[Array, "B L"], address: Address | None
+        self,
+        x: Float[Array, "B L D"],
+        words: Words | None,
+        segments: Int[Array, "B L"],
+        positions: Int[Array, "B L"],
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"] | None]:
-        site = jnp.uint32(LAYER_SITES) + jnp.uint32(4) * layer
+        at = [None if words is None else Words(*(word[site] for word in words)) for site in range(LAYER_SITES)]
         q, k, v = (part.squeeze(2) for part in jnp.split(self.qkv(x).astype(self.dtype), 3, axis=2))
         a = attention(
-            q, k, v, segments, address=address, site=site, rate=self.rates.attention, implementation=self.implementation
+            q,
+            k,
+            v,
+            segments,
+            words=at[0],
+            positions=positions,
+            rate=self.rates.attention,
+            implementation=self.implementation,
         )
-        a = self._drop(self.out(a.reshape(x.shape)), address, site + jnp.uint32(1))
+        a = self._drop(self.out(a.reshape(x.shape)), at[1])
         x = self.attention_norm(x + a)
         f = self.down(ACTIVATIONS[self.config.hidden_act](self.up(x)))
-        x = self.ffn_norm(x + self._drop(f, address, site + jnp.uint32(2)))
+        x = self.ffn_norm(x + self._drop(f, at[2]))
         return x, x if self.keep else None
 
-    def _drop(self, x: jax.Array, address: Address | None, site: jax.Array) -> jax.Array:
-        return dropout(x, address, site=site, rate=self.rates.hidden, implementation=self.implementation)
+    def _drop(self, x: jax.Array, words: Words | None) -> jax.Array:
+        return dropout(x, words, rate=self.rates.hidden, implementation=self.implementation)
 
 
 class BertEncoder(nn.Module):
@@ -177,16 +188,15 @@ class BertEncoder(nn.Module):
     ) -> Any:
         """Hidden states [B, L, D]; with all_layers also those after the embeddings and each layer, [N + 1, B, L, D]."""
         rates, address = self.rates or Rates(), address_of(batch, dropout_key, epoch, self.rates)
-        x = dropout(
-            self.embeddings(batch), address, site=EMBEDDING_SITE, rate=rates.hidden, implementation=self.implementation
-        )
+        at_embeddings, at_layers = _words(address, self.config.num_hidden_layers)
+        x = dropout(self.embeddings(batch), at_embeddings, rate=rates.hidden, implementation=self.implementation)
         kept, frozen = [x[None]], self.frozen_layers
         for name, first, last in (("frozen", 0, frozen), ("layers", frozen, self.config.num_hidden_layers)):
             if first < last:
-                indexes = jnp.arange(first, last, dtype=jnp.uint32)
+                words = jax.tree.map(lambda word, span=slice(first, last): word[span], at_layers)
                 layers = self._stack(last - first, rates, all_layers)
                 x, hidden = layers(self.config, self.dtype, rates, all_layers, self.implementation, name=name)(
-                    x, indexes, batch["segments"], address
+                    x, words, batch["segments"], batch["positions"]
                 )
                 kept.append(hidden)
             if name == "frozen" and frozen:
@@ -225,6 +235,16 @@ def address_of(
         raise ValueError("dropout_key needs epoch= beside it and rates=Rates(...) in the model")
     positions = batch["positions"].astype(jnp.uint32)
     return Address(dropout_key, epoch, batch["example"], batch["occurrence"], positions)
+
+
+def _words(address: Address | None, layers: int) -> tuple[Words | None, Words | None]:
+    """Words of the site after the embeddings, [B, L], and of the layers' sites, [N, 3, B, L]."""
+    if address is None:
+        return None, None
+    sites = FIRST_LAYER_SITE + LAYER_STRIDE * np.arange(layers)[:, None] + np.arange(LAYER_SITES)
+    words = token_words(address, np.append(EMBEDDING_SITE, sites).astype(np.uint32))
+    by_layer = (word[1:].reshape(layers, LAYER_SITES, *word.shape[1:]) for word in words)
+    return Words(*(word[0] for word in words)), Words(*by_layer)
 
 
 def split_layers(params: dict[str, Any], count: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.kernels.dropout.api import Address, Implementation, dropout
+from jaxft.kernels.dropout.api import Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.bert import HEAD_SITE, Batch, BertEncoder, Dense, LayerNorm, Rates, Remat, address_of
 from jaxft.model.config import BertConfig
@@ -103,15 +103,16 @@ class Bert(nn.Module):
         pretrain: (mlm, nsp); none: (hidden states [B, L, D], pooled [B, S, D]).
         dropout_key: two words, consumed here; none switches dropout off. epoch: goes with it, part of every address.
         """
-        address = address_of(batch, dropout_key, epoch, self.rates)
         x = self.encoder(batch, dropout_key, epoch)
         if self.head == "tag":
-            return self.classifier(self._drop(x, address))
+            return self.classifier(self._drop(x, self._words(batch, dropout_key, epoch)))
         if self.head == "mlm":
             return self._predict_words(x)
         pooled = self._pool(x, batch["firsts"])
         if self.head == "classify":
-            return self.classifier(self._drop(pooled, _at(address, batch["firsts"])))
+            words = self._words(batch, dropout_key, epoch)
+            words = words and Words(*(jnp.take_along_axis(word, batch["firsts"], axis=1) for word in words))
+            return self.classifier(self._drop(pooled, words))
         if self.head == "nsp":
             return self.nsp(pooled)
         return (self._predict_words(x), self.nsp(pooled)) if self.head == "pretrain" else (x, pooled)
@@ -126,14 +127,10 @@ class Bert(nn.Module):
     def _pool(self, x: Float[Array, "B L D"], firsts: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         return jnp.tanh(self.pooler(jnp.take_along_axis(x, firsts[..., None], axis=1)))
 
-    def _drop(self, x: jax.Array, address: Address | None) -> jax.Array:
+    def _words(self, batch: Batch, dropout_key: jax.Array | None, epoch: jax.Array | None) -> Words | None:
+        address = address_of(batch, dropout_key, epoch, self.rates)
+        return address and token_words(address, HEAD_SITE)
+
+    def _drop(self, x: jax.Array, words: Words | None) -> jax.Array:
         rate = self.rates.head if self.rates else 0.0
-        return dropout(x, address, site=HEAD_SITE, rate=rate, implementation=self.implementation)
-
-
-def _at(address: Address | None, firsts: Int[Array, "B S"]) -> Address | None:
-    """The addresses of the examples' first tokens, [B, S]."""
-    if address is None:
-        return None
-    tokens = (address.example, address.occurrence, address.position)
-    return Address(address.key, address.epoch, *(jnp.take_along_axis(part, firsts, axis=1) for part in tokens))
+        return dropout(x, words, rate=rate, implementation=self.implementation)

@@ -8,11 +8,11 @@ from typing import Literal
 from jax import Array
 
 from jaxft.kernels.attention import reference
-from jaxft.kernels.dropout.reference import Address
+from jaxft.kernels.dropout.reference import Words
 
 Implementation = Literal["xla", "pallas"]
 
-__all__ = ["Address", "attention", "choose"]
+__all__ = ["attention", "choose"]
 
 
 def choose(implementation: Implementation | None = None) -> Implementation:
@@ -28,21 +28,24 @@ def attention(
     v: Array,
     segments: Array,
     *,
-    address: Address | None = None,
-    site: Array | int = 0,
+    words: Words | None = None,
+    positions: Array | None = None,
     rate: float = 0.0,
     scale: float | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
     """Multi-head attention in which a token sees its own segment only.
 
-    q, k, v: [B, L, H, Dh]. segments: int32 [B, L], 0 is padding. address: of the queries, [B, L]; None switches dropout
-    off. site: which dropout of the network. rate: 0 <= rate < 1. scale: none is Dh ** -0.5. Returns f32 [B, L, H, Dh].
+    q, k, v: [B, L, H, Dh]. segments: int32 [B, L], 0 is padding. words: of the queries at this site, from
+    `token_words`; None switches dropout off. positions: int [B, L], inside the example, needed with words.
+    rate: 0 <= rate < 1. scale: none is Dh ** -0.5. Returns f32 [B, L, H, Dh].
     """
     choose(implementation)
     if q.shape != k.shape or k.shape != v.shape or segments.shape != q.shape[:2]:
         raise ValueError(f"shapes differ: q {q.shape}, k {k.shape}, v {v.shape}, segments {segments.shape}")
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"a dropout rate lies from 0 up to but not including 1, is {rate}")
+    if words is not None and positions is None:
+        raise ValueError("dropout of attention needs positions= beside words=")
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return reference.attention(q, k, v, segments, address=address, site=site, rate=rate, scale=scale)
+    return reference.attention(q, k, v, segments, words=words, positions=positions, rate=rate, scale=scale)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft.kernels.dropout.reference import Address, apply_mask, token_words
+from jaxft.kernels.dropout.reference import Words, apply_mask
 
 MAX_POSITIONS = 512
 """Key positions an address can tell apart."""
@@ -29,8 +29,8 @@ def attention(
     v: Array,
     segments: Array,
     *,
-    address: Address | None,
-    site: Array | int,
+    words: Words | None,
+    positions: Array | None,
     rate: float,
     scale: float,
 ) -> Array:
@@ -38,15 +38,14 @@ def attention(
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * np.float32(scale)
     same = segments[:, None, :, None] == segments[:, None, None, :]
     probabilities = jax.nn.softmax(jnp.where(same, scores, jnp.float32(-1e30)), axis=-1)
-    if address is not None and rate > 0.0:
-        probabilities = drop_probabilities(probabilities, address, site, rate)
+    if words is not None and positions is not None and rate > 0.0:
+        probabilities = drop_probabilities(probabilities, words, positions, rate)
     return jnp.einsum("bhqk,bkhd->bqhd", probabilities.astype(v.dtype), v, preferred_element_type=jnp.float32)
 
 
-def drop_probabilities(probabilities: Array, address: Address, site: Array | int, rate: float) -> Array:
+def drop_probabilities(probabilities: Array, words: Words, positions: Array, rate: float) -> Array:
     """probabilities [B, H, Lq, Lk] with entries dropped; feature index = head · 512 + key position."""
-    word_0, word_1 = token_words(address, site)
-    heads = jnp.arange(probabilities.shape[1], dtype=jnp.uint32)
-    feature = heads[None, :, None, None] * np.uint32(MAX_POSITIONS) + address.position[:, None, None, :]
-    words = (word_0[:, None, :, None], word_1[:, None, :, None])
-    return apply_mask(probabilities, words, feature, rate)
+    heads = jnp.arange(probabilities.shape[1], dtype=jnp.uint32)[None, :, None, None]
+    feature = heads * np.uint32(MAX_POSITIONS) + positions.astype(jnp.uint32)[:, None, None, :]
+    wide = (words.first[:, None, :, None], words.second[:, None, :, None])
+    return apply_mask(probabilities, wide, feature, rate)

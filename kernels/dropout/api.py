@@ -7,11 +7,11 @@ from typing import Literal
 from jax import Array
 
 from jaxft.kernels.dropout import reference
-from jaxft.kernels.dropout.reference import Address
+from jaxft.kernels.dropout.reference import Address, Words, token_words
 
 Implementation = Literal["xla", "pallas"]
 
-__all__ = ["Address", "choose", "dropout"]
+__all__ = ["Address", "Words", "choose", "dropout", "token_words"]
 
 
 def choose(implementation: Implementation | None = None) -> Implementation:
@@ -23,20 +23,19 @@ def choose(implementation: Implementation | None = None) -> Implementation:
 
 def dropout(
     x: Array,
-    address: Address | None,
+    words: Words | None,
     *,
-    site: Array | int,
     rate: float,
     implementation: Implementation | None = None,
 ) -> Array:
     """Dropout whose mask bits have addresses.
 
-    x: [B, L, D], or [B, S, D] with addresses [B, S]. address: None leaves x as it is (evaluation).
-    site: which dropout of the network, uint32. rate: 0 <= rate < 1.
+    x: [B, L, D]. words: of its tokens at this site, from `token_words`; None leaves x as it is (evaluation).
+    rate: 0 <= rate < 1.
     """
     choose(implementation)
-    if address is None or rate == 0.0:
+    if words is None or rate == 0.0:
         return x
     if not 0.0 < rate < 1.0:
         raise ValueError(f"a dropout rate lies from 0 up to but not including 1, is {rate}")
-    return reference.dropout(x, address, site, rate)
+    return reference.dropout(x, words, rate)

@@ -4,7 +4,7 @@ The address of a bit is (stream key, site, epoch, example, occurrence, position 
 hashed in two stages, with 32-bit integer operations alone, so that the same code runs inside a Pallas kernel:
 
 1. `token_words`: Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns
-   everything up to the position into two words a token. This costs L, not L·D.
+   everything up to the position into two words a token. This costs L, not L·D, and is done once for all sites.
 2. `feature_bits`: a 32-bit multiply-xorshift hash with Wellons' low-bias constants, keyed by those two words, turns a
    feature index into 32 random bits.
 
@@ -41,6 +41,13 @@ class Address(NamedTuple):
     position: Array
 
 
+class Words(NamedTuple):
+    """What a token's random bits at one site come from: uint32 [B, L] each."""
+
+    first: Array
+    second: Array
+
+
 def threefry2x32(key: tuple, counter: tuple) -> tuple:
     """One block of Threefry-2x32-20. Words are uint32 arrays, of NumPy or JAX, that broadcast together."""
     k0, k1 = key
@@ -56,19 +63,42 @@ def threefry2x32(key: tuple, counter: tuple) -> tuple:
     return x0, x1
 
 
+def threefry_loop(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
+    """`threefry2x32` as a loop of five blocks, on arrays of one shape.
+
+    XLA would write out straight-line rounds anew in every consumer, for every feature; nothing is fused into or out of
+    a loop. (LLVM 22 also takes time exponential in the length of a chain of rounds that is constant along a vector.)
+    """
+    keys = jnp.stack([*key, key[0] ^ key[1] ^ np.uint32(_PARITY)])
+    rotations = jnp.asarray(_ROTATIONS, jnp.uint32)
+
+    def block(number: Array, words: tuple[Array, Array]) -> tuple[Array, Array]:
+        x0, x1 = words
+        for rotation in rotations[number % 2]:
+            x0 = x0 + x1
+            x1 = (x1 << rotation) | (x1 >> (np.uint32(32) - rotation))
+            x1 = x1 ^ x0
+        return x0 + keys[(number + 1) % 3], x1 + keys[(number + 2) % 3] + (number + 1).astype(jnp.uint32)
+
+    return jax.lax.fori_loop(0, 5, block, (counter[0] + key[0], counter[1] + key[1]))
+
+
 def site_words(address: Address, site: Array | int) -> tuple[Array, Array]:
-    """The key of one site in one epoch: fold_in(fold_in(stream, site), epoch), as `jax.random` has it."""
-    zero = jnp.uint32(0)
-    words = threefry2x32((address.key[0], address.key[1]), (zero, jnp.asarray(site, jnp.uint32)))
-    return threefry2x32(words, (zero, jnp.asarray(address.epoch, jnp.uint32)))
+    """Keys of the shape of `site`, in one epoch: fold_in(fold_in(stream, site), epoch), as `jax.random` has it."""
+    site = jnp.asarray(site, jnp.uint32)
+    zero, epoch = jnp.zeros_like(site), jnp.broadcast_to(address.epoch, site.shape)
+    key = (jnp.broadcast_to(address.key[0], site.shape), jnp.broadcast_to(address.key[1], site.shape))
+    return threefry_loop(threefry_loop(key, (zero, site)), (zero, epoch))
 
 
-def token_words(address: Address, site: Array | int) -> tuple[Array, Array]:
-    """Two words a token, uint32 [B, L] each."""
-    k0, k1 = site_words(address, site)
+def token_words(address: Address, site: Array | int) -> Words:
+    """Two words a token, uint32 [B, L] each; [S, B, L] for an array of S sites."""
+    tokens = jnp.shape(address.position)
+    key = [jnp.expand_dims(word, range(word.ndim, word.ndim + len(tokens))) for word in site_words(address, site)]
+    shape = jnp.shape(site) + tokens
     counter = (address.example, (address.occurrence << np.uint32(16)) | address.position)
-    shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in counter))
-    return threefry2x32((jnp.broadcast_to(k0, shape), jnp.broadcast_to(k1, shape)), counter)
+    wide = [jnp.broadcast_to(jnp.expand_dims(word, range(jnp.ndim(site))), shape) for word in counter]
+    return Words(*threefry_loop(tuple(jnp.broadcast_to(word, shape) for word in key), tuple(wide)))
 
 
 def feature_bits(word_0: Array, word_1: Array, feature: Array) -> Array:
@@ -96,11 +126,10 @@ def features(width: int) -> Array:
     return jnp.arange(width, dtype=jnp.uint32)
 
 
-def dropout(x: Array, address: Address, site: Array | int, rate: float) -> Array:
+def dropout(x: Array, words: Words, rate: float) -> Array:
     """x [B, L, D] with features dropped at `rate` and the rest scaled by 1 / (1 - rate)."""
-    word_0, word_1 = token_words(address, site)
     feature = features(x.shape[-1]).reshape((1,) * (x.ndim - 1) + (-1,))
-    return apply_mask(x, (word_0[..., None], word_1[..., None]), feature, rate)
+    return apply_mask(x, (words.first[..., None], words.second[..., None]), feature, rate)
 
 
 def apply_mask(x: Array, words: tuple[Array, Array], feature: Array, rate: float) -> Array:

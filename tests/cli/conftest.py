@@ -34,14 +34,14 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recipe_on(tiny_model: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
     """A recipe as nested dicts: the tiny model on a source, two steps."""
-    model = str(tiny_model("none", layers=4))
+    model = str(tiny_model("none"))
 
     def make(train: str | Path, out: str | Path, task: str = "classify", **data: Any) -> dict[str, Any]:
         return {
             "task": task,
             "model": model,
             "data": {"train": str(train), "max_tokens": 64, **data},
-            "train": {"steps": 2, "batch_size": 8},
+            "train": {"steps": 2, "batch_size": 16},
             "out": str(out),
         }
 

@@ -19,6 +19,7 @@ def small_recipe(messages: Path, recipe_on, tmp_path: Path, monkeypatch) -> Path
     path.write_text(json.dumps(recipe_on(messages, "runs/none", dev=0.2, test=0.2)))
     monkeypatch.setattr(recipes, "find", lambda name: path)
     monkeypatch.setattr(demo, "QUICK_STEPS", 2)
+    monkeypatch.setattr(demo, "QUICK_FREEZE", "encoder")
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -37,7 +38,7 @@ def test_the_demo_trains_shows_predictions_and_says_where_the_report_is(
     # an earlier demo is replaced
     assert main(["demo", "--quick"]) == 0
     chosen = recipes_.load(folder.recipe)
-    assert (chosen.train.steps, chosen.train.freeze, chosen.optim.learning_rate) == (2, "layers:3", 4e-4)
+    assert (chosen.train.steps, chosen.train.freeze, chosen.optim.learning_rate) == (2, "encoder", 4e-4)
 
 
 def test_another_run_in_the_folder_is_not_replaced(small_recipe: Path, run: Path, capsys):

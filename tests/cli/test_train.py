@@ -146,7 +146,7 @@ BAD_DATA: dict[str, tuple[dict[str, str | bytes], dict[str, Any], list[str]]] = 
         ["train.stop_metric: there is no 'acuracy'"],
     ),
     "patience without a dev set": ({"x.csv": ROWS}, {"train": {"patience": 2}}, ["train.patience: needs a dev set"]),
-    "freezing what there is not": ({"x.csv": ROWS}, {"train": {"freeze": "layers:9"}}, ["freezes 9 layers of 4"]),
+    "freezing what there is not": ({"x.csv": ROWS}, {"train": {"freeze": "layers:9"}}, ["freezes 9 layers of 1"]),
 }
 
 

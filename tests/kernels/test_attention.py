@@ -12,7 +12,7 @@ from jaxft.kernels.attention import api
 from jaxft.kernels.attention.cases import CASES, Case, make
 from jaxft.kernels.attention.reference import MAX_POSITIONS
 from jaxft.kernels.dropout.cases import make_address
-from jaxft.kernels.dropout.reference import Address, keep, token_words
+from jaxft.kernels.dropout.reference import Address, Words, keep, token_words
 
 IMPLEMENTATIONS = ("xla",)
 SITE = 20
@@ -36,6 +36,11 @@ def kept(address: Address, row: int, place: np.ndarray, heads: int, rate: float)
 _token_words = jax.jit(lambda address: token_words(address, SITE))
 
 
+def dropping(address: Address, rate: float) -> dict:
+    """Arguments of the operation that switch dropout on."""
+    return {"words": _token_words(address), "positions": jnp.asarray(address.position), "rate": rate}
+
+
 def one_by_one(case: Case, q, k, v, segments, address: Address | None) -> np.ndarray:
     """Attention of each example by itself, in f64."""
     out = np.zeros_like(q, np.float64)
@@ -57,7 +62,7 @@ def one_by_one(case: Case, q, k, v, segments, address: Address | None) -> np.nda
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_packed_attention_is_that_of_each_example_by_itself(case, with_dropout, implementation):
     q, k, v, segments, address = make(case)
-    how = {"address": address, "site": SITE, "rate": case.rate} if with_dropout else {}
+    how = dropping(address, case.rate) if with_dropout else {}
     result = run(q, k, v, segments, implementation, **how)
     assert result.dtype == np.float32 and np.isfinite(result).all()
     expected = one_by_one(case, q, k, v, segments, address if with_dropout else None)
@@ -70,7 +75,7 @@ def test_a_token_sees_nothing_of_another_segment():
     others = segments != 2
     k2, v2 = k.copy(), v.copy()
     k2[others], v2[others] = 1e4, -1e4
-    how = {"address": address, "site": SITE, "rate": 0.1}
+    how = dropping(address, 0.1)
     np.testing.assert_array_equal(
         run(q, k, v, segments, **how)[segments == 2], run(q, k2, v2, segments, **how)[segments == 2]
     )
@@ -83,7 +88,7 @@ def test_the_gradient_has_the_mask_of_the_value():
     zeros = jnp.zeros_like(jnp.asarray(v))
 
     def total(v, query):
-        out = api.attention(zeros, zeros, v, jnp.asarray(segments), address=address, site=SITE, rate=case.rate)
+        out = api.attention(zeros, zeros, v, jnp.asarray(segments), **dropping(address, case.rate))
         return out[0, query].sum(-1)  # [H]
 
     query = 25  # in segment 2 of row 0
@@ -99,7 +104,7 @@ def test_gradients_agree_with_numerical_ones():
     q, k, v, segments, address = make(case)
 
     def value(q, k, v):
-        out = api.attention(q, k, v, jnp.asarray(segments), address=address, site=SITE, rate=case.rate)
+        out = api.attention(q, k, v, jnp.asarray(segments), **dropping(address, case.rate))
         return (out * jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)).sum()
 
     jax.test_util.check_grads(jax.jit(value), (q, k, v), order=1, modes=["rev"], atol=1e-2, rtol=1e-2, eps=1e-2)
@@ -109,14 +114,14 @@ def test_no_address_or_rate_0_drop_nothing():
     q, k, v, segments, address = make(CASES[2])
     plain = run(q, k, v, segments)
     np.testing.assert_array_equal(run(q, k, v, segments, rate=0.5), plain)
-    np.testing.assert_array_equal(run(q, k, v, segments, address=address, rate=0.0), plain)
+    np.testing.assert_array_equal(run(q, k, v, segments, **dropping(address, 0.0)), plain)
 
 
 def test_dropout_of_probabilities_keeps_their_expectation():
     """Values all 1: a result is the sum of a row of probabilities, on average 1 (16 rows x 12 heads x 128 queries)."""
     rows, length, heads = 16, 128, 12
     zeros, ones = np.zeros((rows, length, heads, 2), np.float32), np.ones((rows, length, heads, 2), np.float32)
-    how = {"address": make_address(rows, length, seed=4), "site": SITE, "rate": 0.1}
+    how = dropping(make_address(rows, length, seed=4), 0.1)
     sums = run(zeros, zeros, ones, np.ones((rows, length), np.int32), **how)[..., 0].astype(np.float64)
     assert abs(sums.mean() - 1) < 5 * (0.1 / 0.9 / (sums.size * length)) ** 0.5
 
@@ -125,7 +130,7 @@ def test_bfloat16_operands_give_float32():
     case = CASES[2]
     q, k, v, segments, address = make(case)
     low = (jnp.asarray(part, jnp.bfloat16) for part in (q, k, v))
-    result = run(*low, segments, address=address, site=SITE, rate=case.rate)
+    result = run(*low, segments, **dropping(address, case.rate))
     assert result.dtype == np.float32
     expected = one_by_one(case, q, k, v, segments, address)
     np.testing.assert_allclose(result[segments > 0], expected[segments > 0], atol=0.05)
@@ -137,6 +142,8 @@ def test_bad_calls_are_refused():
         api.attention(q, k[:, :4], v, segments)
     with pytest.raises(ValueError, match="rate"):
         api.attention(q, k, v, segments, rate=1.0)
+    with pytest.raises(ValueError, match="positions="):
+        api.attention(q, k, v, segments, words=Words(segments, segments), rate=0.1)
     assert api.choose() in IMPLEMENTATIONS
     with pytest.raises(NotImplementedError, match="'xla'"):
         api.choose("pallas")

@@ -17,11 +17,13 @@ from jaxft.kernels.dropout import api
 from jaxft.kernels.dropout.cases import CASES, make, make_address
 from jaxft.kernels.dropout.reference import (
     Address,
+    Words,
     feature_bits,
     features,
     keep,
     site_words,
     threefry2x32,
+    threefry_loop,
     threshold,
     token_words,
 )
@@ -69,6 +71,34 @@ def test_threefry_is_that_of_jax_on_host_and_device():
     )
     np.testing.assert_array_equal(np.concatenate(on_host), expected)
     np.testing.assert_array_equal(np.concatenate(on_device), expected)
+
+
+def test_the_loop_gives_what_the_written_out_rounds_give():
+    parts = [jnp.asarray(part) for part in np.random.default_rng(1).integers(0, 2**32, (4, 3, 50), np.uint32)]
+    expected = threefry2x32((parts[0], parts[1]), (parts[2], parts[3]))
+    np.testing.assert_array_equal(jax.jit(threefry_loop)((parts[0], parts[1]), (parts[2], parts[3])), expected)
+
+
+def test_many_sites_at_once_are_each_by_itself():
+    address, sites = make_address(3, 5), (0, 1, 16, 17, 99)
+    together = token_words(address, np.asarray(sites, np.uint32))
+    for number, site in enumerate(sites):
+        np.testing.assert_array_equal([word[number] for word in together], token_words(address, site))
+
+
+def test_no_consumer_computes_the_rounds_again():
+    """Each of 2 sites, forward and backward, hashes features (3 shifts); 20 rounds would be 20 shifts more."""
+    x, address = make(CASES[1])
+
+    def loss(x, address):
+        first, second = (
+            Words(*pair) for pair in zip(*token_words(address, np.arange(2, dtype=np.uint32)), strict=True)
+        )
+        return jnp.square(api.dropout(jnp.tanh(api.dropout(x, first, rate=0.1)), second, rate=0.1)).sum()
+
+    text = jax.jit(jax.grad(loss)).lower(x, address).compile().as_text()
+    fused = [part.count("shift-right-logical(") for part in text.split("\n\n") if "while" not in part.split("(")[0]]
+    assert text.count(" while(") >= 1 and 3 <= max(fused) <= 8
 
 
 def test_a_site_has_the_key_that_fold_in_gives():
@@ -213,7 +243,7 @@ def test_a_higher_rate_drops_what_a_lower_one_drops_and_more():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_values_are_kept_and_scaled_or_zero(case, implementation):
     x, address = make(case)
-    apply = jax.jit(lambda x: api.dropout(x, address, site=3, rate=case.rate, implementation=implementation))
+    apply = jax.jit(lambda x: api.dropout(x, token_words(address, 3), rate=case.rate, implementation=implementation))
     kept = mask(address, 3, case.width, case.rate)
     expected = np.where(kept, x * np.float32(1 / (1 - case.rate)), 0)
     np.testing.assert_array_equal(apply(jnp.asarray(x)), expected)
@@ -223,7 +253,7 @@ def test_values_are_kept_and_scaled_or_zero(case, implementation):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_gradient_has_the_mask_of_the_value(case, implementation):
     x, address = make(case)
-    apply = jax.jit(lambda x: api.dropout(x, address, site=3, rate=case.rate, implementation=implementation))
+    apply = jax.jit(lambda x: api.dropout(x, token_words(address, 3), rate=case.rate, implementation=implementation))
     result, pull = jax.vjp(apply, jnp.asarray(x))
     (gradient,) = pull(jnp.ones_like(result))
     kept = mask(address, 3, case.width, case.rate)
@@ -233,31 +263,31 @@ def test_the_gradient_has_the_mask_of_the_value(case, implementation):
 
 def test_no_address_and_rate_0_leave_x_as_it_is():
     x, address = make(CASES[0])
-    assert api.dropout(jnp.asarray(x), None, site=0, rate=0.5) is not None
-    np.testing.assert_array_equal(api.dropout(jnp.asarray(x), None, site=0, rate=0.5), x)
-    np.testing.assert_array_equal(api.dropout(jnp.asarray(x), address, site=0, rate=0.0), x)
+    assert api.dropout(jnp.asarray(x), None, rate=0.5) is not None
+    np.testing.assert_array_equal(api.dropout(jnp.asarray(x), None, rate=0.5), x)
+    np.testing.assert_array_equal(api.dropout(jnp.asarray(x), token_words(address, 0), rate=0.0), x)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_the_expectation_stays(rate):
     """Mean over 786,432 ones: within 5 standard errors of 1."""
     ones, address = jnp.ones((16, 128, 384), jnp.float32), make_address(16, 128, seed=2)
-    result = np.asarray(api.dropout(ones, address, site=2, rate=rate), np.float64)
+    result = np.asarray(api.dropout(ones, token_words(address, 2), rate=rate), np.float64)
     assert abs(result.mean() - 1) < 5 * (rate / (1 - rate) / ones.size) ** 0.5
 
 
 def test_a_site_may_be_traced():
     x, address = make(CASES[0])
-    traced = jax.jit(lambda site: api.dropout(jnp.asarray(x), address, site=site, rate=0.5))
+    traced = jax.jit(lambda site: api.dropout(jnp.asarray(x), token_words(address, site), rate=0.5))
     for site in (0, 40):
         np.testing.assert_array_equal(
-            traced(jnp.uint32(site)), api.dropout(jnp.asarray(x), address, site=site, rate=0.5)
+            traced(jnp.uint32(site)), api.dropout(jnp.asarray(x), token_words(address, site), rate=0.5)
         )
 
 
 def test_bfloat16_has_the_same_mask():
     x, address = make(CASES[0])
-    result = api.dropout(jnp.asarray(x, jnp.bfloat16), address, site=3, rate=0.5)
+    result = api.dropout(jnp.asarray(x, jnp.bfloat16), token_words(address, 3), rate=0.5)
     assert result.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(result, np.float32) != 0, mask(address, 3, x.shape[-1], 0.5))
 
@@ -266,7 +296,7 @@ def test_bfloat16_has_the_same_mask():
 def test_a_rate_out_of_range_is_refused(rate):
     x, address = make(CASES[0])
     with pytest.raises(ValueError, match="rate"):
-        api.dropout(jnp.asarray(x), address, site=0, rate=rate)
+        api.dropout(jnp.asarray(x), token_words(address, 0), rate=rate)
 
 
 def test_an_implementation_that_does_not_exist_is_refused():

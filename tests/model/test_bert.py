@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.model import bert
+from jaxft.kernels.dropout.api import Words
+from jaxft.model import bert, heads
 from jaxft.model.bert import Rates, join_layers, split_layers
 from jaxft.model.heads import Bert
 
@@ -84,17 +85,26 @@ def test_sites_are_fixed_numbers(small, both, monkeypatch):
     """Another number of layers moves no site; scanned or not."""
     seen: list = []
 
-    def attention(q, k, v, segments, *, site, rate, **_):
-        jax.debug.callback(lambda s: seen.append((int(s), rate)), site)
+    def token_words(address, site):  # in place of the words, the number of their site
+        shape = jnp.shape(site) + address.position.shape
+        return Words(*[jnp.broadcast_to(jnp.expand_dims(jnp.asarray(site, jnp.uint32), (-2, -1)), shape)] * 2)
+
+    def note(words, rate):
+        if words is not None:
+            jax.debug.callback(lambda s: seen.append((int(s), rate)), words.first[0, 0])
+
+    def attention(q, k, v, segments, *, words, rate, **_):
+        note(words, rate)
         return v.astype(jnp.float32)
 
-    def dropout(x, address, *, site, rate, **_):
-        jax.debug.callback(lambda s: seen.append((int(s), rate)), jnp.asarray(site))
+    def dropout(x, words, *, rate, **_):
+        note(words, rate)
         return x
 
+    for module in (bert, heads):
+        monkeypatch.setattr(module, "token_words", token_words)
+        monkeypatch.setattr(module, "dropout", dropout)
     monkeypatch.setattr(bert, "attention", attention)
-    monkeypatch.setattr(bert, "dropout", dropout)
-    monkeypatch.setattr("jaxft.model.heads.dropout", dropout)
     rates = Rates(hidden=0.1, attention=0.2, head=0.3)
     model = Bert(small, "classify", 2, rates=rates, frozen_layers=1)
     params = jax.eval_shape(model.init, jax.random.key(0), both[1])["params"]

@@ -10,10 +10,6 @@ from typing import Any
 import jax
 import pytest
 
-from jaxft import prng
-from jaxft.model import folder as model_folder
-from jaxft.model.config import BertConfig
-from jaxft.model.initial import initialise
 from jaxft.recipe import Data, Optim, Recipe, Train
 from jaxft.train.setup import Setup, set_up
 
@@ -26,21 +22,9 @@ def promotion_for_optax() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(minilm, tmp_path_factory) -> Path:
-    """Folder of a BERT of 2 layers and width 32, drawn at random, with MiniLM's tokenizer."""
-    path = tmp_path_factory.mktemp("tiny")
-    config = BertConfig(
-        vocab_size=30522,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=128,
-        initializer_range=0.1,
-    )
-    model_folder.save(path, config, initialise(config, "none", 0, prng.stream("init", 0)), "none")
-    model_folder.copy_tokenizer(minilm, path)
-    return path
+def tiny(tiny_model) -> Path:
+    """Folder of a BERT of 2 layers, drawn at random, with MiniLM's tokenizer."""
+    return tiny_model(positions=128, layers=2)
 
 
 @pytest.fixture(scope="session")

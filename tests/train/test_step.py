@@ -250,7 +250,7 @@ def compilations() -> Iterator[list[float]]:
 def test_nothing_compiles_after_the_first_step_of_each_shape(set_up_on, compilations):
     """Three epochs of real batches in two or more shapes: one trace, compilation and call of `on_compile` for each."""
     setup = set_up_on("tag", epochs=3, batch_size=24, optim=Optim(name="sgd", weight_decay=0.0, clip_norm=None))
-    widths = {"micro_batches": 1, "widths": (32, 64), "shape_cost": 2000.0}
+    widths = {"micro_batches": 1, "widths": (32, 64), "shape_cost": 700.0}
     batches = TrainBatches(setup.datasets["train"], setup.order, setup.num_steps, **widths)
     trainer, told = Trainer(setup), []
     steps = [batches.make(number) for number in range(setup.num_steps)]
