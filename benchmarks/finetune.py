@@ -23,9 +23,11 @@ import tables
 from interleave import Entry, Peer, say
 from peers import conll, machine
 
+from jaxft import allocator
+
 NAMES = ("jaxft", "torch", "torch_compile", "torch_pad128", "flax_v4")
 TORCH_BEST = {"cpu": ("--attention", "eager"), "gpu": ("--attention", "sdpa")}  # as torch_settings.py found
-TORCH_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # huge pages, which jaxft asks for itself
+TORCH_ENVIRONMENT = allocator.tuned_environment({}) or {}  # which jaxft sets for itself
 DTYPES = ("f32", "bf16")
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import machine
 import protocol
 
-from jaxft import huge_pages, prng
+from jaxft import allocator, prng
 from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.recipe import Data, Optim, Recipe, Train, stream_seeds
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--packing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--serve", action="store_true", required=True, help="be a worker: commands on standard input")
     options = parser.parse_args()
-    huge_pages.ask()  # as the command line does
+    allocator.tune()  # as the command line does
     protocol.serve(lambda: Trainer(conll_recipe(options)), "jaxft", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from jaxft import huge_pages
+from jaxft import allocator
 from jaxft.errors import UserError
 
 ORDER = ("demo", "init", "check", "train", "eval", "predict", "assets", "convert", "env")
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
         if argv and argv[0] in COMPUTING:
-            huge_pages.ask()
+            allocator.tune()
     try:
         code = _dispatch(argv)
         sys.stdout.flush()
