@@ -24,10 +24,10 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_policies
 
 from jaxft.kernels.attention.api import attention
+from jaxft.kernels.dense.api import dot
 from jaxft.kernels.dropout.api import Address, Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.config import BertConfig
-from jaxft.model.dense import dot
 from jaxft.model.norm import layer_norm
 
 if TYPE_CHECKING:

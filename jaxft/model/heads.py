@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxft.kernels.dense.api import dot
 from jaxft.kernels.dropout.api import Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.bert import HEAD_SITE, Batch, BertEncoder, Dense, LayerNorm, Rates, Remat, address_of
 from jaxft.model.config import BertConfig
-from jaxft.model.dense import dot
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, UInt32

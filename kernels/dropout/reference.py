@@ -148,11 +148,11 @@ def _masked_forward(x, scale, words, feature, limit):
 
 
 def _masked_backward(saved, gradient):
-    return _masked(gradient, *saved), jnp.zeros_like(saved[0]), *(_no_gradient(part) for part in saved[1:])
+    return _masked(gradient, *saved), jnp.zeros_like(saved[0]), *(no_gradient(part) for part in saved[1:])
 
 
-def _no_gradient(tree):
-    """Integers have gradients of type float0."""
+def no_gradient(tree):
+    """The gradient of integers (a tree of them): zeros of type float0."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), tree)
 
 

@@ -1,0 +1,58 @@
+"""Products with weights: value and gradients against f64, and which units a bf16 program uses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft.kernels.dense import api
+from jaxft.kernels.dense.cases import CASES, Case, make
+from jaxft.kernels.dense.reference import transposed
+
+IMPLEMENTATIONS = ("xla",)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("dtype", "bound"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)], ids=["f32", "bf16"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_value_and_gradients_against_float64(case: Case, dtype, bound, implementation):
+    x, w, gradient = make(case)
+
+    def both(x, w, gradient):
+        y, back = jax.vjp(lambda x, w: api.dot(x, w, dtype, implementation=implementation), x, w)
+        return y, *back(gradient)
+
+    wide = x.astype(np.float64), w.astype(np.float64), gradient.astype(np.float64)
+    flat_x, flat_gradient = (part.reshape(-1, part.shape[-1]) for part in (wide[0], wide[2]))
+    expected = wide[0] @ wide[1], wide[2] @ wide[1].T, flat_x.T @ flat_gradient
+    for found, right in zip(jax.jit(both)(x, w, gradient), expected, strict=True):
+        assert found.dtype == jnp.float32 and found.shape == right.shape
+        assert np.abs(found - right).max() <= bound * np.abs(right).max()
+
+
+def test_bf16_products_are_of_bf16_operands():
+    """All three products read bf16 as they are: none was widened to f32, which on CPU is three times as slow."""
+    x, w, gradient = make(CASES[2])
+
+    def back(x, w, gradient):
+        return jax.vjp(lambda x, w: api.dot(x, w, jnp.bfloat16), x, w)[1](gradient)
+
+    text = jax.jit(back).lower(x, w, gradient).as_text()
+    dots = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(dots) == 2 and all(line.count("xbf16>") == 2 and "xf32>" in line for line in dots)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 3), (5, 4), (2, 3, 8, 6)])
+def test_transposed_swaps_the_last_two_axes(shape, dtype):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+    np.testing.assert_array_equal(jax.jit(transposed)(x), np.swapaxes(np.asarray(x), -1, -2))
+
+
+def test_bad_calls_are_refused():
+    with pytest.raises(ValueError, match=r"no product of x \(2, 3\) with w \(4, 5\)"):
+        api.dot(jnp.zeros((2, 3)), jnp.zeros((4, 5)), jnp.float32)
+    with pytest.raises(NotImplementedError, match="pallas"):
+        api.choose("pallas")
