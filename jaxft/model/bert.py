@@ -24,7 +24,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_policies
 
 from jaxft.kernels.attention.api import attention
-from jaxft.kernels.dense.api import dot
+from jaxft.kernels.dense.api import dense
 from jaxft.kernels.dropout.api import Address, Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.config import BertConfig
@@ -72,8 +72,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "... K"]) -> Float[Array, "..."]:
         kernel = self.param("kernel", nn.initializers.normal(self.deviation), (x.shape[-1], *self.features))
         bias = self.param("bias", nn.initializers.zeros, self.features)
-        y: Any = dot(x, kernel.reshape(x.shape[-1], -1), self.dtype)
-        y = y + jnp.broadcast_to(bias.reshape(-1), y.shape)
+        y: Any = dense(x, kernel.reshape(x.shape[-1], -1), bias.reshape(-1), self.dtype)
         return y.reshape(*x.shape[:-1], *self.features)
 
 

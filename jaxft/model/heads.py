@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxft.kernels.dense.api import dot
+from jaxft.kernels.dense.api import dense
 from jaxft.kernels.dropout.api import Implementation, Words, dropout, token_words
 from jaxft.model.activations import ACTIVATIONS
 from jaxft.model.bert import HEAD_SITE, Batch, BertEncoder, Dense, LayerNorm, Rates, Remat, address_of
@@ -56,9 +56,8 @@ class MlmHead(nn.Module):
         config = self.config
         x = Dense((config.hidden_size,), self.dtype, config.initializer_range, name="transform")(x)
         x = LayerNorm(config.layer_norm_eps, name="norm")(ACTIVATIONS[config.hidden_act](x))
-        logits: Any = dot(x, word.T, self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        return logits + jnp.broadcast_to(bias, logits.shape)
+        return dense(x, word.T, bias, self.dtype)
 
 
 class Bert(nn.Module):

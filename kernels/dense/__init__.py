@@ -1,1 +1,1 @@
-"""Products with matrices of weights."""
+"""Dense layers."""

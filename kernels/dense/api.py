@@ -1,4 +1,4 @@
-"""Products with matrices of weights: the entry point that the rest of jaxft calls."""
+"""Dense layers: the entry point that the rest of jaxft calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxft.kernels.dense import reference
 
 Implementation = Literal["xla", "pallas"]
 
-__all__ = ["choose", "dot"]
+__all__ = ["choose", "dense"]
 
 
 def choose(implementation: Implementation | None = None) -> Implementation:
@@ -21,9 +21,12 @@ def choose(implementation: Implementation | None = None) -> Implementation:
     return "xla"
 
 
-def dot(x: Array, w: Array, dtype: DTypeLike, *, implementation: Implementation | None = None) -> Array:
-    """x [..., K] times w [K, N] -> f32 [..., N]; operands, of the gradient's products too, are rounded to `dtype`."""
+def dense(x: Array, w: Array, bias: Array, dtype: DTypeLike, *, implementation: Implementation | None = None) -> Array:
+    """x [..., K] times w [K, N], plus bias [N] -> f32 [..., N].
+
+    The operands of the products are rounded to `dtype`; so is the gradient that comes back, wherever it goes.
+    """
     choose(implementation)
-    if w.ndim != 2 or x.shape[-1:] != w.shape[:1]:
-        raise ValueError(f"no product of x {x.shape} with w {w.shape}")
-    return reference.dot(x, w, dtype)
+    if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or bias.shape != w.shape[1:]:
+        raise ValueError(f"no dense layer of x {x.shape}, w {w.shape}, bias {bias.shape}")
+    return reference.dense(x, w, bias, dtype)

@@ -1,4 +1,4 @@
-"""Inputs on which every implementation of a product with weights must agree; shared by tests and benchmarks."""
+"""Inputs on which every implementation of a dense layer must agree; shared by tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ CASES = (
 )
 
 
-def make(case: Case, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x f32 [..., K], w f32 [K, N], and a gradient of the product [..., N]; of unit variance, as the product."""
+def make(case: Case, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """f32: x [..., K], w [K, N], bias [N], and a gradient of the result [..., N]."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(*case.tokens, case.width))
     w = rng.normal(size=(case.width, case.features)) / case.width**0.5
     gradient = rng.normal(size=(*case.tokens, case.features))
-    return x.astype(np.float32), w.astype(np.float32), gradient.astype(np.float32)
+    bias = rng.normal(size=case.features)
+    return tuple(part.astype(np.float32) for part in (x, w, bias, gradient))

@@ -1,4 +1,4 @@
-"""A product with a matrix of weights, operands in the compute dtype, summed in f32: plain JAX."""
+"""A dense layer in plain JAX: operands of its products in the compute dtype, sums in f32."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from jax import Array
 from jax.typing import DTypeLike
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def dot(x: Array, w: Array, dtype: DTypeLike) -> Array:
-    """x [..., K] times w [K, N] -> f32 [..., N]; operands (of the gradient's products too) are rounded to `dtype`."""
-    return _forward(x, w, dtype)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def dense(x: Array, w: Array, bias: Array, dtype: DTypeLike) -> Array:
+    """x [..., K] times w [K, N], plus bias [N] -> f32 [..., N]."""
+    return _forward(x, w, bias, dtype)[0]
 
 
-def _forward(x: Array, w: Array, dtype: DTypeLike):
+def _forward(x: Array, w: Array, bias: Array, dtype: DTypeLike):
     x, w = x.astype(dtype), w.astype(dtype)
-    return jnp.einsum("...k,kn->...n", x, w, preferred_element_type=jnp.float32), (x, w)
+    y = jnp.einsum("...k,kn->...n", x, w, preferred_element_type=jnp.float32)
+    return y + jnp.broadcast_to(bias, y.shape), (x, w)
 
 
 def _backward(dtype: DTypeLike, saved, gradient: Array):
+    """The bias, too, has the gradient as it was rounded: then nothing but that needs to be stored."""
     x, w = saved
     gradient = gradient.astype(dtype)
     flat_x, flat_gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    x_gradient = jnp.einsum("...n,kn->...k", gradient, w, preferred_element_type=jnp.float32)
-    w_gradient = jnp.einsum("kt,tn->kn", transposed(flat_x), flat_gradient, preferred_element_type=jnp.float32)
-    return x_gradient, w_gradient
+    by_x = jnp.einsum("...n,kn->...k", gradient, w, preferred_element_type=jnp.float32)
+    by_w = jnp.einsum("kt,tn->kn", transposed(flat_x), flat_gradient, preferred_element_type=jnp.float32)
+    return by_x, by_w, flat_gradient.astype(jnp.float32).sum(0)
 
 
-dot.defvjp(_forward, _backward)
+dense.defvjp(_forward, _backward)
 
 
 def transposed(x: Array) -> Array:

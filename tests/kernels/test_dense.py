@@ -1,4 +1,4 @@
-"""Products with weights: value and gradients against f64, and which units a bf16 program uses."""
+"""Dense layers: value and gradients against f64, and which units a bf16 program uses."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ IMPLEMENTATIONS = ("xla",)
 @pytest.mark.parametrize(("dtype", "bound"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)], ids=["f32", "bf16"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_value_and_gradients_against_float64(case: Case, dtype, bound, implementation):
-    x, w, gradient = make(case)
+    x, w, bias, gradient = make(case)
 
-    def both(x, w, gradient):
-        y, back = jax.vjp(lambda x, w: api.dot(x, w, dtype, implementation=implementation), x, w)
+    def both(x, w, bias, gradient):
+        y, back = jax.vjp(lambda *args: api.dense(*args, dtype, implementation=implementation), x, w, bias)
         return y, *back(gradient)
 
     wide = x.astype(np.float64), w.astype(np.float64), gradient.astype(np.float64)
     flat_x, flat_gradient = (part.reshape(-1, part.shape[-1]) for part in (wide[0], wide[2]))
-    expected = wide[0] @ wide[1], wide[2] @ wide[1].T, flat_x.T @ flat_gradient
-    for found, right in zip(jax.jit(both)(x, w, gradient), expected, strict=True):
+    expected = wide[0] @ wide[1] + bias, wide[2] @ wide[1].T, flat_x.T @ flat_gradient, flat_gradient.sum(0)
+    for found, right in zip(jax.jit(both)(x, w, bias, gradient), expected, strict=True):
         assert found.dtype == jnp.float32 and found.shape == right.shape
         assert np.abs(found - right).max() <= bound * np.abs(right).max()
 
 
 def test_bf16_products_are_of_bf16_operands():
     """All three products read bf16 as they are: none was widened to f32, which on CPU is three times as slow."""
-    x, w, gradient = make(CASES[2])
+    x, w, bias, gradient = make(CASES[2])
 
-    def back(x, w, gradient):
-        return jax.vjp(lambda x, w: api.dot(x, w, jnp.bfloat16), x, w)[1](gradient)
+    def back(x, w, bias, gradient):
+        return jax.vjp(lambda *args: api.dense(*args, jnp.bfloat16), x, w, bias)[1](gradient)
 
-    text = jax.jit(back).lower(x, w, gradient).as_text()
+    text = jax.jit(back).lower(x, w, bias, gradient).as_text()
     dots = [line for line in text.splitlines() if "dot_general" in line]
     assert len(dots) == 2 and all(line.count("xbf16>") == 2 and "xf32>" in line for line in dots)
 
@@ -52,7 +52,7 @@ def test_transposed_swaps_the_last_two_axes(shape, dtype):
 
 
 def test_bad_calls_are_refused():
-    with pytest.raises(ValueError, match=r"no product of x \(2, 3\) with w \(4, 5\)"):
-        api.dot(jnp.zeros((2, 3)), jnp.zeros((4, 5)), jnp.float32)
+    with pytest.raises(ValueError, match=r"no dense layer of x \(2, 3\), w \(4, 5\), bias \(5,\)"):
+        api.dense(jnp.zeros((2, 3)), jnp.zeros((4, 5)), jnp.zeros(5), jnp.float32)
     with pytest.raises(NotImplementedError, match="pallas"):
         api.choose("pallas")
