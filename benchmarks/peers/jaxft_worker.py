@@ -28,7 +28,7 @@ class Trainer:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         made = setup.set_up(recipe)
-        trainable, frozen = made.partition.split(made.params)
+        trainable, frozen = made.split()
         optimiser = optim.make(recipe.optim, made.num_steps)
         model = made.model(training=True)
         self.compiled = step.Compiled(

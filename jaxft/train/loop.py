@@ -64,7 +64,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
     train, num_steps = setup.recipe.train, setup.num_steps
     optimiser = optim.make(setup.recipe.optim, num_steps)
     learning_rate = optim.schedule(setup.recipe.optim, num_steps)
-    trainable, frozen = setup.partition.split(setup.params)
+    trainable, frozen = setup.split()
     state = step.init(trainable, optimiser)
     constants = _constants(setup, frozen)
     compiled = step.Compiled(
@@ -95,7 +95,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
                 log.took(pending.popleft())
             clock.train_s += time.perf_counter() - since - (compiled.compile_s - before_compile)
             if evaluator.has_dev:
-                scores = evaluator.scores("dev", setup.partition.join(state.trainable, frozen))
+                scores = evaluator.scores("dev", setup.partition.join(setup.widen(state.trainable, done), frozen))
                 best = stopping.observe(done, scores, None)
                 if best:
                     stopping.best_params = _to_host(state.trainable)
@@ -106,7 +106,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
         stall_s = batches.stall_s
 
     final = _to_host(state.trainable) if stopping.best_params is None else stopping.best_params
-    params = setup.partition.whole(final, frozen)
+    params = setup.partition.whole(setup.widen(final, stopping.best_step or done), frozen)
     early = stopping.should_stop and done < num_steps
     return Fitted(params, done, stopping.best_step, early, clock, compiled.compile_s, stall_s, compiled.shapes)
 

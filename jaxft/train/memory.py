@@ -46,7 +46,7 @@ class Memory:
 
 def estimate(setup: Setup, shapes: tuple[pack.Shape, ...]) -> Memory:
     """shapes: of a micro-batch, those that the run will use; the largest counts."""
-    trainable, frozen = (sum(leaf.size for leaf in part.values()) for part in setup.partition.split(setup.params))
+    trainable, frozen = (sum(leaf.size for leaf in part.values()) for part in setup.split())
     optim = setup.recipe.optim
     moments = 2 if optim.name == "adamw" else int(optim.momentum > 0)
     layers = setup.config.num_hidden_layers - setup.partition.frozen_layers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxft.recipe import Optim
@@ -42,6 +43,12 @@ def make(optim: Optim, num_steps: int) -> optax.GradientTransformation:
         parts.append(optax.add_decayed_weights(optim.weight_decay, mask=decays))
     parts.append(optax.scale_by_learning_rate(schedule(optim, num_steps)))
     return optax.chain(*parts)
+
+
+def decay_factor(optim: Optim, num_steps: int, steps: int) -> float:
+    """What `steps` updates make of a parameter that 1 was and that never has a gradient."""
+    rates = np.asarray(jax.vmap(schedule(optim, num_steps))(jnp.arange(num_steps)), np.float64)
+    return float(np.prod(1.0 - rates[:steps] * optim.weight_decay))
 
 
 def clip(limit: float) -> optax.GradientTransformation:

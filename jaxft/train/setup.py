@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from jaxft.model import weights
 from jaxft.model.bert import Rates
 from jaxft.model.config import BertConfig
 from jaxft.model.config import read as read_config
-from jaxft.model.heads import Bert
+from jaxft.model.heads import HEADS, Bert
 from jaxft.recipe import Recipe
 from jaxft.tasks.base import Task
-from jaxft.train.partition import Partition, partition
+from jaxft.train import optim
+from jaxft.train.partition import Flat, Partition, partition
+from jaxft.train.vocabulary import WORD, Vocabulary
 
 SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
 """Tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one accelerator)."""
@@ -34,7 +37,8 @@ SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run consists of. datasets: split -> tokens and targets. params: the initial parameters, numpy f32."""
+    """What a run consists of. datasets: split -> tokens and targets. params: the initial parameters, numpy f32.
+    vocabulary: the words that training holds, none where it holds all."""
 
     recipe: Recipe
     task: Task
@@ -44,6 +48,7 @@ class Setup:
     config: BertConfig
     params: dict[str, Any]
     partition: Partition
+    vocabulary: Vocabulary | None
     datasets: dict[str, Dataset]
     warnings: tuple[Problem, ...]
 
@@ -73,10 +78,23 @@ class Setup:
         words = prng.stream("order", recipe.stream_seeds(self.recipe)["order"])
         return Order(self.datasets["train"].encoded.num_examples, self.recipe.train.batch_size, words)
 
+    def split(self) -> tuple[Flat, Flat]:
+        """The initial parameters as training holds them: trainable, frozen."""
+        trainable, frozen = self.partition.split(self.params)
+        return (self.vocabulary.narrow(trainable) if self.vocabulary else trainable), frozen
+
+    def widen(self, trainable: Flat, steps: int) -> Flat:
+        """Trainable parameters after so many steps, with all words."""
+        if self.vocabulary is None:
+            return trainable
+        return self.vocabulary.widen(trainable, optim.decay_factor(self.recipe.optim, self.num_steps, steps))
+
     def batches(self) -> TrainBatches:
-        train = self.recipe.train
+        train, data = self.recipe.train, self.datasets["train"]
+        if self.vocabulary is not None:
+            data = dataclasses.replace(data, encoded=self.vocabulary.renumber(data.encoded))
         return TrainBatches(
-            self.datasets["train"],
+            data,
             self.order,
             self.num_steps,
             micro_batches=train.micro_batches,
@@ -86,12 +104,13 @@ class Setup:
         )
 
     def model(self, *, training: bool) -> Bert:
-        """The network, with the recipe's dropout rates where it trains."""
+        """The network; where it trains, with the recipe's dropout rates and the words in use."""
         train = self.recipe.train
         rates = Rates(hidden=train.dropout, attention=train.dropout, head=train.dropout)
         on_cpu = jax.default_backend() == "cpu"
+        narrow = training and self.vocabulary is not None
         return Bert(
-            self.config,
+            dataclasses.replace(self.config, vocab_size=len(self.vocabulary.ids)) if narrow else self.config,
             self.task.head,
             len(self.labels),
             dtype=dtype_of(self.recipe.dtype),
@@ -136,8 +155,11 @@ def set_up(chosen: Recipe) -> Setup:
     }
     problems.raise_if_any()
     part = partition(chosen.train.freeze, params, config.num_hidden_layers)
+    words = None
+    if WORD not in part.frozen and not HEADS[task.head].mlm:  # a head that predicts words needs all of them
+        words = Vocabulary.of(encoded["train"], params["encoder"]["embeddings"]["word"])
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
-    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, datasets, warnings)
+    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings)
 
 
 def _read(chosen: Recipe) -> tuple[Corpus, tuple[Path, BertConfig, weights.Tensors]]:

@@ -60,7 +60,7 @@ def cut(setup: Setup, layers: int) -> Setup:
     encoder = dict(setup.params["encoder"])
     encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
     config = dataclasses.replace(setup.config, num_hidden_layers=layers)
-    return dataclasses.replace(setup, config=config, params={**setup.params, "encoder": encoder})
+    return dataclasses.replace(setup, config=config, params={**setup.params, "encoder": encoder}, vocabulary=None)
 
 
 @partial(jax.jit, static_argnums=0)

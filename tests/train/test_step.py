@@ -33,7 +33,7 @@ class Trainer:
 
     def __init__(self, setup: Setup, unroll: int = 1) -> None:
         self.setup, self.optimiser = setup, optim.make(setup.recipe.optim, setup.num_steps)
-        self.initial, frozen = setup.partition.split(setup.params)
+        self.initial, frozen = setup.split()
         weights = setup.class_weights()
         frozen = jax.tree.map(jnp.asarray, frozen)
         self.constants = step.Constants(frozen, KEY, None if weights is None else jnp.asarray(weights))
