@@ -241,7 +241,7 @@ def _words(address: Address | None, layers: int) -> tuple[Words | None, Words | 
     if address is None:
         return None, None
     sites = FIRST_LAYER_SITE + LAYER_STRIDE * np.arange(layers)[:, None] + np.arange(LAYER_SITES)
-    words = token_words(address, np.append(EMBEDDING_SITE, sites).astype(np.uint32))
+    words = token_words(address, jnp.asarray(np.append(EMBEDDING_SITE, sites), jnp.uint32))
     by_layer = (word[1:].reshape(layers, LAYER_SITES, *word.shape[1:]) for word in words)
     return Words(*(word[0] for word in words)), Words(*by_layer)
 

@@ -52,6 +52,8 @@ class Progress:
         self._line_at: float | None = None
         self._first: tuple[int, float] | None = None  # step and time from which the time left is reckoned
         self._last: float | None = None  # time of the last step, none after a pause
+        self._compiling: float | None = None  # since when
+        self._compiled = (0, 0.0)  # steps that waited for a compilation, and their seconds
         self._recent: deque[tuple[float, int]] = deque(maxlen=LAST_STEPS)  # seconds, real tokens
         self._live: RichProgress | None = None
         self._task = TaskID(0)
@@ -78,7 +80,7 @@ class Progress:
 
     def compiling(self, what: str) -> None:
         """Says that a compilation of `what` begins; it lasts until the next step."""
-        self._last = None
+        self._last, self._compiling = None, self._clock()
         self._print(f"compiling {what} ...")
         self._refresh(f"compiling {what}")
 
@@ -90,6 +92,9 @@ class Progress:
             self._recent.append((now - self._last, real_tokens))
         if self._first is None:
             self._first = (step, now)
+        elif self._compiling is not None:
+            self._compiled = (self._compiled[0] + 1, self._compiled[1] + now - self._compiling)
+        self._compiling = None
         self._step, self._last = step, now
         self._loss = self._loss if loss is None else float(loss)
         self._refresh(self.status())
@@ -134,11 +139,13 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the mean pace since the first step, evaluations included; none before the second step."""
-        if self._first is None or self._last is None or self._step <= self._first[0]:
+        """Seconds left at the mean pace since the first step, evaluations included, compilations not; none before."""
+        if self._first is None or self._last is None:
             return None
-        pace = (self._last - self._first[1]) / (self._step - self._first[0])
-        return pace * max(self._total - self._step, 0)
+        steps = self._step - self._first[0] - self._compiled[0]
+        if steps <= 0:
+            return None
+        return (self._last - self._first[1] - self._compiled[1]) / steps * max(self._total - self._step, 0)
 
     def _place(self) -> str:
         return f"step {self._step:,}/{self._total:,}"

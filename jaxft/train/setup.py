@@ -108,9 +108,11 @@ class Setup:
         train = self.recipe.train
         rates = Rates(hidden=train.dropout, attention=train.dropout, head=train.dropout)
         on_cpu = jax.default_backend() == "cpu"
-        narrow = training and self.vocabulary is not None
+        config = self.config
+        if training and self.vocabulary is not None:
+            config = dataclasses.replace(config, vocab_size=len(self.vocabulary.ids))
         return Bert(
-            dataclasses.replace(self.config, vocab_size=len(self.vocabulary.ids)) if narrow else self.config,
+            config,
             self.task.head,
             len(self.labels),
             dtype=dtype_of(self.recipe.dtype),

@@ -27,8 +27,9 @@ CASES = (
 def make(case: Case, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """f32: x [..., K], w [K, N], bias [N], and a gradient of the result [..., N]."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(*case.tokens, case.width))
-    w = rng.normal(size=(case.width, case.features)) / case.width**0.5
-    gradient = rng.normal(size=(*case.tokens, case.features))
-    bias = rng.normal(size=case.features)
-    return tuple(part.astype(np.float32) for part in (x, w, bias, gradient))
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    w = draw(case.width, case.features) / np.float32(case.width**0.5)
+    return draw(*case.tokens, case.width), w, draw(case.features), draw(*case.tokens, case.features)

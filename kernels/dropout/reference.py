@@ -93,12 +93,20 @@ def site_words(address: Address, site: Array | int) -> tuple[Array, Array]:
 
 def token_words(address: Address, site: Array | int) -> Words:
     """Two words a token, uint32 [B, L] each; [S, B, L] for an array of S sites."""
-    tokens = jnp.shape(address.position)
-    key = [jnp.expand_dims(word, range(word.ndim, word.ndim + len(tokens))) for word in site_words(address, site)]
-    shape = jnp.shape(site) + tokens
+    shape = jnp.shape(site) + jnp.shape(address.position)
+
+    def wide(word: Array, at: range) -> Array:  # with new axes there
+        return jnp.broadcast_to(jnp.expand_dims(word, at), shape)
+
+    sites, tokens = range(jnp.ndim(site)), range(jnp.ndim(site), len(shape))
+    key = site_words(address, site)
     counter = (address.example, (address.occurrence << np.uint32(16)) | address.position)
-    wide = [jnp.broadcast_to(jnp.expand_dims(word, range(jnp.ndim(site))), shape) for word in counter]
-    return Words(*threefry_loop(tuple(jnp.broadcast_to(word, shape) for word in key), tuple(wide)))
+    return Words(
+        *threefry_loop(
+            (wide(key[0], tokens), wide(key[1], tokens)),
+            (wide(counter[0], sites), wide(counter[1], sites)),
+        )
+    )
 
 
 def feature_bits(word_0: Array, word_1: Array, feature: Array) -> Array:

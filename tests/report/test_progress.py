@@ -62,7 +62,7 @@ def test_a_log_has_a_line_for_each_evaluation_compilation_and_message_unwrapped(
     ]
 
 
-def test_throughput_leaves_compiling_and_evaluating_out_but_time_left_does_not():
+def test_throughput_leaves_compiling_and_evaluating_out_time_left_only_compiling():
     clock = Clock()
     with Progress(11, metric="f1", console=log_file(), clock=clock) as progress:
         progress.compiling("the training step")
@@ -77,6 +77,11 @@ def test_throughput_leaves_compiling_and_evaluating_out_but_time_left_does_not()
         assert progress.real_tokens_per_s == pytest.approx(500)
         assert progress.left_s == pytest.approx(6 * 38 / 4)  # 2 + 2 + 30 + 2 + 2 seconds for 4 steps
         assert progress.status() == "loss 0.2000  f1 0.2500  500 tok/s  0:00:57 left"
+        progress.compiling("another shape")
+        train(progress, clock, range(6, 7), seconds=100)
+        assert progress.left_s == pytest.approx(5 * 38 / 4)
+        train(progress, clock, range(7, 8))
+        assert progress.left_s == pytest.approx(4 * 40 / 5)
 
 
 def test_loss_stays_when_it_was_not_fetched():
