@@ -27,8 +27,13 @@ from jaxft import allocator
 
 NAMES = ("jaxft", "torch", "torch_compile", "torch_pad128", "flax_v4")
 TORCH_BEST = {"cpu": ("--attention", "eager"), "gpu": ("--attention", "sdpa")}  # as torch_settings.py found
-TORCH_ENVIRONMENT = allocator.tuned_environment({}) or {}  # which jaxft sets for itself
+TORCH_ENVIRONMENT = allocator.tuned_environment({}) or {}  # which jaxft sets for itself; not in the tutorials' program
 DTYPES = ("f32", "bf16")
+RIVALS = {
+    "best PyTorch": ("torch", "torch_compile"),
+    "best PyTorch padded to 128": ("torch_pad128",),
+    "best Flax v4": ("flax_v4",),
+}
 
 
 def peers_of(options: argparse.Namespace, on_gpu: bool) -> tuple[list[Peer], dict[str, Entry]]:
@@ -57,11 +62,11 @@ def peer(name: str, dtype: str, on_gpu: bool, python: Path | str, options: argpa
         "jaxft": ("jaxft_worker.py", ("--dtype", dtype, "--numerics", options.numerics)),
         "torch": ("torch_transformers.py", (*best, "--grouping", "length")),
         "torch_compile": ("torch_transformers.py", (*best, "--grouping", "length", "--compile")),
-        "torch_pad128": ("torch_transformers.py", (*best, "--grouping", "pad128")),
+        "torch_pad128": ("torch_transformers.py", ("--dtype", dtype, "--grouping", "pad128")),
         "flax_v4": ("flax_v4.py", ("--dtype", dtype)),
     }
     share = 0.25 if name in ("torch_pad128", "flax_v4") and not on_gpu else 1.0
-    variables = TORCH_ENVIRONMENT if name.startswith("torch") else {}
+    variables = TORCH_ENVIRONMENT if name in ("torch", "torch_compile") else {}
     return Peer(f"{name} {dtype}", *scripts[name], python=python, share=share, environment=variables)
 
 
@@ -73,9 +78,11 @@ def compare(entries: dict[str, Entry]) -> dict[str, dict[str, float] | None]:
         ours = entries.get(f"jaxft {dtype}")
         if program != "jaxft" and ours:
             found[f"jaxft {dtype} / {name}"] = interleave.ratios(ours, entry)
-    ours, theirs = best(entries, "jaxft"), best(entries, "torch", "torch_compile")
-    if ours and theirs:
-        found[f"best jaxft ({ours.peer.name}) / best PyTorch ({theirs.peer.name})"] = interleave.ratios(ours, theirs)
+    ours = best(entries, "jaxft")
+    for title, programs in RIVALS.items():
+        theirs = best(entries, *programs)
+        if ours and theirs:
+            found[f"best jaxft ({ours.peer.name}) / {title} ({theirs.peer.name})"] = interleave.ratios(ours, theirs)
     return found
 
 

@@ -35,7 +35,7 @@ def messages(sms_spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = list(csv.DictReader(file))
     path = tmp_path_factory.mktemp("data") / "messages.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ("text", "label"))
+        writer: csv.DictWriter[str] = csv.DictWriter(file, ("text", "label"))
         writer.writeheader()
         for label in ("ham", "spam"):
             writer.writerows([row for row in rows if row["label"] == label][:80])
@@ -106,7 +106,7 @@ def test_the_exported_model_says_the_same_in_transformers(labeller: Labeller):
     from transformers import pipeline
 
     texts = ["see you at home tonight, ok?", "URGENT! You won a prize", "ok " * 40]
-    theirs = pipeline("text-classification", model=str(labeller.folder), device="cpu", top_k=None)(texts)
+    theirs: Any = pipeline("text-classification", model=str(labeller.folder), device="cpu", top_k=None)(texts)
     for own, other in zip(labeller.predict(texts), theirs, strict=True):
         assert own["label"] == other[0]["label"]
         other = {row["label"]: row["score"] for row in other}

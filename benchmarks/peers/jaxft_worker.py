@@ -38,6 +38,7 @@ class Trainer:
         self.constants = step.Constants(jax.tree.map(jnp.asarray, frozen), dropout_key, None)
         self.state = step.init(trainable, optimiser)
         batches = made.batches()
+        self.make = batches.make
         self.compile_all(batches.make, made.num_steps, len(batches.shapes))
         self.prefetch = Prefetch(batches.make, itertools.cycle(range(made.num_steps)))
         self.batches = iter(self.prefetch.__enter__())

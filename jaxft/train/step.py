@@ -77,9 +77,10 @@ def make(
             return (loss, grads), finite
 
         (loss, grads), finite = _sum_over_micro_batches(one, batch)
-        norm = optax.tree.norm(grads)
-        updates, optimiser_state = optimiser.update(grads, state.optimiser, state.trainable)
-        trainable: Any = optax.apply_updates(state.trainable, updates)
+        with jax.named_scope("optimiser"):
+            norm = optax.tree.norm(grads)
+            updates, optimiser_state = optimiser.update(grads, state.optimiser, state.trainable)
+            trainable: Any = optax.apply_updates(state.trainable, updates)
         return State(trainable, optimiser_state, state.step + 1), Info(loss, norm, finite)
 
     return step
@@ -122,18 +123,22 @@ class Compiled:
     def __init__(self, step: StepFn, on_compile: Callable[[str], None] = lambda what: None) -> None:
         self._jitted = jax.jit(step, donate_argnums=0)
         self._on_compile = on_compile
-        self._executables: dict[tuple, Any] = {}
+        self._programs: dict[tuple, Any] = {}
         self.compile_s = 0.0
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(shape for shape, *_ in self._executables)
+        return tuple(shape for shape, *_ in self._programs)
+
+    def text(self, shape: tuple[int, ...]) -> str:
+        """The optimised HLO of the program for batches [M, B, L] of that shape; KeyError if there is none yet."""
+        return {key[0]: program for key, program in self._programs.items()}[shape].as_text()
 
     def __call__(self, state: State, batch: dict[str, Array], epoch: Array, constants: Constants) -> tuple[State, Info]:
         key = (batch["tokens"].shape, batch["targets"].shape)
-        if key not in self._executables:
+        if key not in self._programs:
             self._on_compile("{} micro-batch(es) of {} rows x {} tokens".format(*key[0]))
             start = time.perf_counter()
-            self._executables[key] = self._jitted.lower(state, batch, epoch, constants).compile()
+            self._programs[key] = self._jitted.lower(state, batch, epoch, constants).compile()
             self.compile_s += time.perf_counter() - start
-        return self._executables[key](state, batch, epoch, constants)
+        return self._programs[key](state, batch, epoch, constants)

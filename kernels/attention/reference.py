@@ -50,6 +50,7 @@ def _attend(q, k, v, segments, words, positions, rate, scale):
     return _forward(q, k, v, segments, words, positions, rate, scale)[0]
 
 
+@jax.named_scope("attention")
 def _forward(q, k, v, segments, words, positions, rate, scale):
     scores = _dot("bhqd,bhkd->bhqk", q, k) * np.float32(scale)
     same = segments[:, None, :, None] == segments[:, None, None, :]
@@ -59,6 +60,7 @@ def _forward(q, k, v, segments, words, positions, rate, scale):
     return out, (q, k, v, probabilities.astype(v.dtype), kept, out, words, positions, segments)
 
 
+@jax.named_scope("attention")
 def _backward(rate, scale, saved, gradient):
     """Products in the dtype of q, k, v; those over queries take the transpose of the narrow operand, [L, Dh]."""
     q, k, v, probabilities, kept, out, words, positions, segments = saved

@@ -16,12 +16,14 @@ def dense(x: Array, w: Array, bias: Array, dtype: DTypeLike) -> Array:
     return _forward(x, w, bias, dtype)[0]
 
 
+@jax.named_scope("dense")
 def _forward(x: Array, w: Array, bias: Array, dtype: DTypeLike):
     x, w = x.astype(dtype), w.astype(dtype)
     y = jnp.einsum("...k,kn->...n", x, w, preferred_element_type=jnp.float32)
     return y + jnp.broadcast_to(bias, y.shape), (x, w)
 
 
+@jax.named_scope("dense")
 def _backward(dtype: DTypeLike, saved, gradient: Array):
     """The bias, too, has the gradient as it was rounded: then nothing but that needs to be stored."""
     x, w = saved

@@ -146,6 +146,7 @@ def apply_mask(x: Array, words: tuple[Array, Array], feature: Array, rate: float
 
 
 @jax.custom_vjp
+@jax.named_scope("dropout")
 def _masked(x: Array, scale: Array, words: tuple[Array, Array], feature: Array, limit: Array) -> Array:
     bits = feature_bits(words[0], words[1], feature)
     return jnp.where(bits >= limit, x * scale, jnp.zeros((), x.dtype))

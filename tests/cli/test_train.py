@@ -72,12 +72,18 @@ def test_an_interrupt_is_one_line_and_130(run: Path, tmp_path: Path):
     out = RunFolder(tmp_path / "long")
     line = ["train", str(run / "recipe.yaml"), "--out", str(out.path), "--train.steps", "1000000", "--quiet"]
     line += ["--train.eval-every", "1000000"]
-    process = subprocess.Popen([sys.executable, "-m", "jaxft.cli.main", *line], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    while not (out.recipe.is_file() and out.records()) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=240)
+    # A background job of a shell script starts with SIGINT ignored, and so would its children.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from jaxft.cli.main import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", code, *line], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 240
+        while not (out.recipe.is_file() and out.records()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert (process.returncode, told) == (
         130,
         f"interrupted; the unfinished run is in {out.path}: `--overwrite` starts it again\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.test_util
@@ -21,7 +23,7 @@ SITE = 20
 def run(q, k, v, segments, implementation=None, **how):
     """The operation, compiled."""
     arrays = tuple(jnp.asarray(part) for part in (q, k, v))
-    call = jax.jit(lambda *qkv: api.attention(*qkv, jnp.asarray(segments), implementation=implementation, **how))
+    call = jax.jit(lambda q, k, v: api.attention(q, k, v, jnp.asarray(segments), implementation=implementation, **how))
     return np.asarray(call(*arrays))
 
 
@@ -94,7 +96,7 @@ def test_the_gradient_has_the_mask_of_the_value():
     query = 25  # in segment 2 of row 0
     by_value = np.asarray(jax.jit(jax.jacrev(total), static_argnums=1)(jnp.asarray(v), query))  # [H, B, L, H, Dh]
     place = np.flatnonzero(segments[0] == 2)
-    expected = kept(address, 0, place, case.heads, case.rate)[:, list(place).index(query)]
+    expected = kept(address, 0, place, case.heads, case.rate)[:, place.tolist().index(query)]
     found = np.stack([by_value[head, 0, place, head, 0] for head in range(case.heads)])
     np.testing.assert_allclose(found, expected / (1 - case.rate) / len(place), rtol=1e-6)
 
@@ -129,15 +131,16 @@ def test_dropout_of_probabilities_keeps_their_expectation():
 def test_bfloat16_operands_give_float32():
     case = CASES[2]
     q, k, v, segments, address = make(case)
-    low = (jnp.asarray(part, jnp.bfloat16) for part in (q, k, v))
-    result = run(*low, segments, **dropping(address, case.rate))
+    low_q, low_k, low_v = (jnp.asarray(part, jnp.bfloat16) for part in (q, k, v))
+    result = run(low_q, low_k, low_v, segments, **dropping(address, case.rate))
     assert result.dtype == np.float32
     expected = one_by_one(case, q, k, v, segments, address)
     np.testing.assert_allclose(result[segments > 0], expected[segments > 0], atol=0.05)
 
 
 def test_bad_calls_are_refused():
-    q, k, v, segments, _ = make(CASES[0])
+    made: Any = make(CASES[0])
+    q, k, v, segments, _ = made
     with pytest.raises(ValueError, match="shapes differ"):
         api.attention(q, k[:, :4], v, segments)
     with pytest.raises(ValueError, match="rate"):

@@ -21,7 +21,7 @@ def test_value_and_gradients_against_float64(case: Case, dtype, bound, implement
     x, w, bias, gradient = make(case)
 
     def both(x, w, bias, gradient):
-        y, back = jax.vjp(lambda *args: api.dense(*args, dtype, implementation=implementation), x, w, bias)
+        y, back = jax.vjp(lambda x, w, bias: api.dense(x, w, bias, dtype, implementation=implementation), x, w, bias)
         return y, *back(gradient)
 
     wide = x.astype(np.float64), w.astype(np.float64), gradient.astype(np.float64)
@@ -37,7 +37,7 @@ def test_bf16_products_are_of_bf16_operands():
     x, w, bias, gradient = make(CASES[2])
 
     def back(x, w, bias, gradient):
-        return jax.vjp(lambda *args: api.dense(*args, jnp.bfloat16), x, w, bias)[1](gradient)
+        return jax.vjp(lambda x, w, bias: api.dense(x, w, bias, jnp.bfloat16), x, w, bias)[1](gradient)
 
     text = jax.jit(back).lower(x, w, bias, gradient).as_text()
     dots = [line for line in text.splitlines() if "dot_general" in line]

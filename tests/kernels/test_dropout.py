@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.extend
@@ -81,7 +82,8 @@ def test_the_loop_gives_what_the_written_out_rounds_give():
 
 def test_many_sites_at_once_are_each_by_itself():
     address, sites = make_address(3, 5), (0, 1, 16, 17, 99)
-    together = token_words(address, np.asarray(sites, np.uint32))
+    numbers: Any = np.asarray(sites, np.uint32)
+    together = token_words(address, numbers)
     for number, site in enumerate(sites):
         np.testing.assert_array_equal([word[number] for word in together], token_words(address, site))
 
@@ -89,14 +91,14 @@ def test_many_sites_at_once_are_each_by_itself():
 def test_no_consumer_computes_the_rounds_again():
     """Each of 2 sites, forward and backward, hashes features (3 shifts); 20 rounds would be 20 shifts more."""
     x, address = make(CASES[1])
+    sites: Any = np.arange(2, dtype=np.uint32)
 
     def loss(x, address):
-        first, second = (
-            Words(*pair) for pair in zip(*token_words(address, np.arange(2, dtype=np.uint32)), strict=True)
-        )
+        first, second = (Words(*pair) for pair in zip(*token_words(address, sites), strict=True))
         return jnp.square(api.dropout(jnp.tanh(api.dropout(x, first, rate=0.1)), second, rate=0.1)).sum()
 
     text = jax.jit(jax.grad(loss)).lower(x, address).compile().as_text()
+    assert text is not None
     fused = [part.count("shift-right-logical(") for part in text.split("\n\n") if "while" not in part.split("(")[0]]
     assert text.count(" while(") >= 1 and 3 <= max(fused) <= 8
 

@@ -92,7 +92,7 @@ def test_every_evaluation_and_every_third_step_is_in_metrics_jsonl(setup, fit_on
     train = [record for record in records if record["kind"] == "train"]
     assert [record["step"] for record in train] == [1, 3, 6, 8]  # first, every third, last
     assert [record["epoch"] for record in train] == [0, 0, 1, 1]
-    rates = optim.schedule(setup.recipe.optim, setup.num_steps)
+    rates: Any = optim.schedule(setup.recipe.optim, setup.num_steps)
     assert [record["learning_rate"] for record in train] == [float(rates(record["step"] - 1)) for record in train]
     assert all(np.isfinite([record["loss"], record["grad_norm"]]).all() for record in train)
     assert all(record["real_tokens"] > 0 for record in train)
@@ -186,9 +186,9 @@ def compilations() -> Iterator[list[float]]:
     """Grows by one with every program that JAX's backend compiles or loads from its cache."""
     seen: list[float] = []
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration)
+            seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ def gradients() -> list[dict]:
 
 def take_steps(chosen: Optim) -> dict:
     """Parameters after STEPS steps of the real optimiser."""
-    optimiser, params = optim.make(chosen, STEPS), jax.tree.map(jnp.asarray, draw(0))
+    optimiser = optim.make(chosen, STEPS)
+    params: Any = jax.tree.map(jnp.asarray, draw(0))
     state, update = optimiser.init(params), jax.jit(optimiser.update)
     for grads in gradients():
         updates, state = update(jax.tree.map(jnp.asarray, grads), state, params)
@@ -106,7 +108,7 @@ def test_the_update_is_the_formula(change):
 def test_adamw_is_that_of_optax():
     chosen = dataclasses.replace(BASE, clip_norm=None)
     theirs = optax.adamw(optim.schedule(chosen, STEPS), weight_decay=0.1, mask=optim.decays)
-    params = jax.tree.map(jnp.asarray, draw(0))
+    params: Any = jax.tree.map(jnp.asarray, draw(0))
     state = theirs.init(params)
     for grads in gradients():
         updates, state = theirs.update(jax.tree.map(jnp.asarray, grads), state, params)
@@ -120,7 +122,8 @@ def test_weights_decay_even_where_the_gradient_is_0():
     optimiser, params = optim.make(chosen, 1), jax.tree.map(jnp.asarray, draw(0))
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimiser.update(zeros, optimiser.init(params), params)
-    for path, values in optax.apply_updates(params, updates).items():
+    decayed: Any = optax.apply_updates(params, updates)
+    for path, values in decayed.items():
         np.testing.assert_allclose(values, params[path] * (0.95 if path in DECAYING else 1.0), rtol=1e-6)
 
 
@@ -132,7 +135,8 @@ def test_biases_and_layer_norms_do_not_decay():
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 1.0])
 def test_schedules(name, warmup):
     chosen = dataclasses.replace(BASE, schedule=name, warmup=warmup)
-    rates = [float(optim.schedule(chosen, STEPS)(step)) for step in range(STEPS)]
+    schedule: Any = optim.schedule(chosen, STEPS)
+    rates = [float(schedule(step)) for step in range(STEPS)]
     np.testing.assert_allclose(rates, [learning_rate(chosen, step) for step in range(STEPS)], rtol=1e-6, atol=1e-9)
     assert rates[0] == pytest.approx(0.1 if warmup == 0 else 0.0)
 
@@ -140,7 +144,8 @@ def test_schedules(name, warmup):
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_the_rate_reaches_0_at_the_end(name):
     chosen = dataclasses.replace(BASE, schedule=name)
-    assert float(optim.schedule(chosen, STEPS)(STEPS)) == pytest.approx(0.0, abs=1e-9)
+    schedule: Any = optim.schedule(chosen, STEPS)
+    assert float(schedule(STEPS)) == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(0.5, 0.5), (1.0, 1.0), (8.0, 1.0), (0.0, 0.0)])

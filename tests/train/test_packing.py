@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +79,8 @@ def forward_and_back(static: Static, params: dict, batch: dict[str, jax.Array]):
 class Static(NamedTuple):
     """What `forward_and_back` is compiled for."""
 
-    model: object
-    task: object
+    model: Any
+    task: Any
 
 
 def compute(setup: Setup, batch: dict[str, jax.Array]) -> Outcome:
@@ -101,8 +101,10 @@ def _places(batch: dict[str, jax.Array]) -> Iterator[tuple[Place, tuple[int, int
     per_token = host["targets"].shape == host["tokens"].shape
     for row, at in zip(*np.nonzero(host["targets"] >= 0), strict=True):
         column = at if per_token else host["firsts"][row, at]
-        place = (int(host[name][row, column]) for name in ("example", "occurrence", "positions"))
-        yield tuple(place), (row, at)
+        example, occurrence, position = (
+            int(host[name][row, column]) for name in ("example", "occurrence", "positions")
+        )
+        yield (example, occurrence, position), (row, at)
 
 
 def _by_layer(gradient: dict) -> Iterator[tuple[str, np.ndarray]]:

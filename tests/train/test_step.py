@@ -87,12 +87,13 @@ def steps_by_hand(trainer: Trainer) -> ByHand:
     smoothing, weights = setup.recipe.train.label_smoothing, trainer.constants.class_weights
 
     def loss(params: dict, rows: dict[str, jax.Array], epoch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = trainer.model.apply({"params": params}, rows, KEY, epoch)
+        logits: Any = trainer.model.apply({"params": params}, rows, KEY, epoch)
         losses, weight = setup.task.loss(logits, rows["targets"], label_smoothing=smoothing, class_weights=weights)
         return losses.sum() / weight.sum(), logits
 
     differentiate, update = jax.jit(jax.grad(loss, has_aux=True)), jax.jit(trainer.optimiser.update)
-    params, norms = jax.tree.map(jnp.asarray, trainer.initial), []
+    params: Any = jax.tree.map(jnp.asarray, trainer.initial)
+    norms: list[float] = []
     state = trainer.optimiser.init(params)
     for number in STEPS:
         batch, epoch = trainer.batch(number)
@@ -238,9 +239,9 @@ def compilations() -> Iterator[list[float]]:
     """Grows by one with every program that JAX's backend compiles or loads from its cache."""
     seen: list[float] = []
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration)
+            seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield seen
@@ -258,7 +259,8 @@ def test_nothing_compiles_after_the_first_step_of_each_shape(set_up_on, compilat
     assert 2 <= len(shapes) <= 3 and len(steps) == 21
     inputs = [({n: jnp.asarray(v) for n, v in b.arrays.items()}, jnp.uint32(b.epoch)) for b in steps]
     chex.clear_trace_counter()
-    compiled, state = step.Compiled(chex.assert_max_traces(trainer.made, n=len(shapes)), told.append), trainer.state()
+    counted: Any = chex.assert_max_traces(trainer.made, n=len(shapes))
+    compiled, state = step.Compiled(counted, told.append), trainer.state()
     before, counts = len(compilations), []
     for batch in inputs:
         state, _ = compiled(state, *batch, trainer.constants)
