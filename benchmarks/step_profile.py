@@ -10,11 +10,13 @@ profiler sees them, so only shares are given.
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import tables
@@ -22,8 +24,8 @@ from peers import conll, machine
 
 from jaxft import allocator
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import jaxft_worker
+sys.path.insert(0, str(Path(__file__).parent / "peers"))  # where workers find one another, being started as scripts
+jaxft_worker: Any = importlib.import_module("jaxft_worker")
 
 PARTS = (  # name, what the operation's path in the network holds; the first that fits counts
     ("optimiser: clipping, AdamW", r"/optimiser/"),

@@ -29,9 +29,9 @@ def run(q, k, v, segments, implementation=None, **how):
 
 def kept(address: Address, row: int, place: np.ndarray, heads: int, rate: float) -> np.ndarray:
     """bool [H, n, n]: which probabilities of one example survive, bit by bit from the definition of their addresses."""
-    word_0, word_1 = (np.asarray(word)[row, place] for word in _token_words(address))
-    position = np.asarray(address.position)[row, place]
-    feature = np.arange(heads, dtype=np.uint32)[:, None, None] * np.uint32(MAX_POSITIONS) + position[None, None, :]
+    word_0, word_1 = (word[row, place] for word in _token_words(address))
+    position = jnp.asarray(address.position)[row, place]
+    feature = jnp.arange(heads, dtype=jnp.uint32)[:, None, None] * np.uint32(MAX_POSITIONS) + position[None, None, :]
     return np.asarray(keep((word_0[None, :, None], word_1[None, :, None]), feature, rate))
 
 
