@@ -32,12 +32,12 @@ PARTS = (  # name, what the operation's path in the network holds; the first tha
     ("gradients put together by layer", r"/(concatenate|pad|dynamic_update_slice)$"),
     ("word, position, type embeddings", r"/embeddings/|jit\(_take\)|bln,nd"),
     ("dense layers: products", r"/dense/.*dot_general$"),
-    ("dense layers: to the compute dtype, biases, transposes", r"/dense/"),
+    ("dense layers: operands made (gelu, dropout, rounding in one), bias gradients", r"/dense/"),
     ("attention: products", r"/attention/.*dot_general$"),
     ("attention: softmax, mask, dropout, layout", r"/attention/"),
-    ("hidden dropout", r"/dropout/"),
     ("layer normalisation", r"_norm/"),
-    ("gelu", r"/(erf|exp|mul|integer_pow)$"),
+    ("residual sums, hidden dropout", r"/dropout/|/(add|add_any|select_n)$"),
+    ("gelu, what of it stands alone", r"/(erf|exp|mul|integer_pow)$"),
 )
 
 

@@ -26,6 +26,7 @@ MAX_POSITIONS = 512
 """Key positions an address can tell apart."""
 
 
+@jax.named_scope("attention")
 def attention(
     q: Array,
     k: Array,
