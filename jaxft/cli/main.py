@@ -28,6 +28,8 @@ COMPUTING = ("demo", "train", "eval", "predict")
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name) and returns the exit code."""
+    # `transformers`, used for its tokenizers, would advise to install PyTorch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if argv is None:
         argv = sys.argv[1:]
         if argv and argv[0] in COMPUTING:
