@@ -39,6 +39,7 @@ PARTS = (  # name, what the operation's path in the network holds; the first tha
     ("residual sums, hidden dropout", r"/dropout/|/(add|add_any|select_n)$"),
     ("gelu, what of it stands alone", r"/(erf|exp|mul|integer_pow)$"),
 )
+REST = "the rest"
 
 
 def main() -> None:
@@ -56,8 +57,9 @@ def main() -> None:
     paths = operation_paths(trainer.compiled.text(shape))
     shares: Counter[str] = Counter()
     for operation, seconds in spent.items():
-        shares[part(paths.get(operation, ""))] += seconds
-        if options.rest and part(paths.get(operation, "")) == "the rest":
+        name = part(paths.get(operation, ""))
+        shares[name] += seconds
+        if options.rest and name == REST:
             print(f"{seconds:.4f} {operation} {paths.get(operation)}")
     text = report(shares, shape, trainer.device_name(), options)
     print(text)
@@ -84,7 +86,7 @@ def operation_paths(program: str) -> dict[str, str]:
 
 def part(path: str) -> str:
     """The part of `PARTS` that an operation's path belongs to."""
-    return next((name for name, pattern in PARTS if re.search(pattern, path)), "the rest")
+    return next((name for name, pattern in PARTS if re.search(pattern, path)), REST)
 
 
 def report(shares: Counter[str], shape: tuple[int, ...], device: str, options: argparse.Namespace) -> str:

@@ -39,14 +39,14 @@ class Trainer:
         self.state = step.init(trainable, optimiser)
         batches = made.batches()
         self.make = batches.make
-        self.compile_all(batches.make, made.num_steps, len(batches.shapes))
-        self.prefetch = Prefetch(batches.make, itertools.cycle(range(made.num_steps)))
+        self.compile_all(made.num_steps, len(batches.shapes))
+        self.prefetch = Prefetch(self.make, itertools.cycle(range(made.num_steps)))
         self.batches = iter(self.prefetch.__enter__())
 
-    def compile_all(self, make, num_steps: int, num_shapes: int) -> None:
+    def compile_all(self, num_steps: int, num_shapes: int) -> None:
         """Takes one step of each shape that the run will meet."""
         seen = set()
-        for batch in map(make, range(num_steps)):
+        for batch in map(self.make, range(num_steps)):
             if batch.shape not in seen:
                 seen.add(batch.shape)
                 self.step(batch)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from functools import partial
 
 from jax import Array
 
 from jaxft.kernels.attention import reference
 from jaxft.kernels.dropout.reference import Words
-
-Implementation = Literal["xla", "pallas"]
+from jaxft.kernels.implementation import Implementation, choose_for
 
 __all__ = ["attention", "choose"]
 
-
-def choose(implementation: Implementation | None = None) -> Implementation:
-    """The implementation that a call would use. Raises NotImplementedError for one that does not exist."""
-    if implementation not in (None, "xla"):
-        raise NotImplementedError(f"attention has no {implementation!r} implementation; there is 'xla'")
-    return "xla"
+choose = partial(choose_for, "attention")
+"""(implementation) -> the one that a call would use."""
 
 
 def attention(

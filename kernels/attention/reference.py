@@ -51,7 +51,6 @@ def _attend(q, k, v, segments, words, positions, rate, scale):
     return _forward(q, k, v, segments, words, positions, rate, scale)[0]
 
 
-@jax.named_scope("attention")
 def _forward(q, k, v, segments, words, positions, rate, scale):
     scores = _dot("bhqd,bhkd->bhqk", q, k) * np.float32(scale)
     same = segments[:, None, :, None] == segments[:, None, None, :]

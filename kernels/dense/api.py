@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
 
 from jax import Array
 from jax.typing import DTypeLike
 
 from jaxft.kernels.dense import reference
-
-Implementation = Literal["xla", "pallas"]
+from jaxft.kernels.implementation import Implementation, choose_for
 
 __all__ = ["choose", "dense"]
 
-
-def choose(implementation: Implementation | None = None) -> Implementation:
-    """The implementation that a call would use. Raises NotImplementedError for one that does not exist."""
-    if implementation not in (None, "xla"):
-        raise NotImplementedError(f"dense has no {implementation!r} implementation; there is 'xla'")
-    return "xla"
+choose = partial(choose_for, "dense")
+"""(implementation) -> the one that a call would use."""
 
 
 def dense(x: Array, w: Array, bias: Array, dtype: DTypeLike, *, implementation: Implementation | None = None) -> Array:

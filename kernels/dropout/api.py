@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
 
 from jax import Array
 
 from jaxft.kernels.dropout import reference
 from jaxft.kernels.dropout.reference import Address, Words, token_words
-
-Implementation = Literal["xla", "pallas"]
+from jaxft.kernels.implementation import Implementation, choose_for
 
 __all__ = ["Address", "Words", "choose", "dropout", "token_words"]
 
-
-def choose(implementation: Implementation | None = None) -> Implementation:
-    """The implementation that a call would use. Raises NotImplementedError for one that does not exist."""
-    if implementation not in (None, "xla"):
-        raise NotImplementedError(f"dropout has no {implementation!r} implementation; there is 'xla'")
-    return "xla"
+choose = partial(choose_for, "dropout")
+"""(implementation) -> the one that a call would use."""
 
 
 def dropout(

@@ -67,7 +67,8 @@ def threefry_loop(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tup
     """`threefry2x32` as a loop of five blocks, on arrays of one shape.
 
     XLA would write out straight-line rounds anew in every consumer, for every feature; nothing is fused into or out of
-    a loop. (LLVM 22 also takes time exponential in the length of a chain of rounds that is constant along a vector.)
+    a loop. (LLVM, as jaxlib 0.10.2 has it, also takes time exponential in a chain of rounds that is constant along a
+    vector.)
     """
     keys = jnp.stack([*key, key[0] ^ key[1] ^ np.uint32(_PARITY)])
     rotations = jnp.asarray(_ROTATIONS, jnp.uint32)

@@ -17,7 +17,8 @@ def load(tmp_path: Path, result: Any) -> Any:
 def test_metadata_of_a_classifier_reads_back(tmp_path, sample):
     data = load(tmp_path, sample.classify()).data
     assert data.license == "apache-2.0" and data.base_model == "minilm" and data.datasets == ["sms_spam"]
-    assert data.library_name == "transformers" and data.pipeline_tag == "text-classification"
+    found = data.to_dict()
+    assert (found["library_name"], found["pipeline_tag"]) == ("transformers", "text-classification")
     assert data.metrics == ["accuracy", "f1", "matthews_correlation"]
     scores = {result.metric_name: result.metric_value for result in data.eval_results}
     assert scores == dict(sample.classify().test)

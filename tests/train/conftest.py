@@ -63,3 +63,17 @@ def set_up_on(tiny, files, tmp_path_factory) -> Callable[..., Setup]:
             return set_up(chosen)
 
     return make
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[float]]:
+    """Grows by one with every program that JAX's backend compiles or loads from its cache."""
+    seen: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,20 +179,6 @@ def test_the_hash_sees_names_shapes_types_and_bits():
 
 
 # --- compilation -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[float]]:
-    """Grows by one with every program that JAX's backend compiles or loads from its cache."""
-    seen: list[float] = []
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_a_run_compiles_nothing_after_its_first_epoch(set_up_on, fit_on, compilations):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import chex
@@ -232,20 +232,6 @@ def test_frozen_layers_cost_no_backward_pass(set_up_on):
 
 
 # --- compilation -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[float]]:
-    """Grows by one with every program that JAX's backend compiles or loads from its cache."""
-    seen: list[float] = []
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_nothing_compiles_after_the_first_step_of_each_shape(set_up_on, compilations):
