@@ -62,7 +62,8 @@ class Train:
     batch_size: int = 32
     """Examples a step."""
     micro_batches: int = 1
-    """Equal parts a step is cut into; their gradients are added in one fixed order."""
+    """Equal parts a step is cut into, a power of two; their gradients are added in one fixed order, whatever devices
+    compute them. At most so many devices share a step."""
     row_tokens: int | None = None
     """Tokens of a packed row; none: chosen from the data."""
     packing: bool = True
@@ -80,8 +81,10 @@ class Train:
     eval_every: int | None = None
     """Steps between dev evaluations; none: once an epoch."""
     save_every: int | None = None
-    """Steps between checkpoints; none: at every evaluation."""
-    log_every: int = 10
+    """Steps between checkpoints; none: at every evaluation. The best parameters so far are saved in any case."""
+    keep_checkpoints: int = 2
+    """The newest ones that stay, beside the best."""
+    log_every: int = 1
     """Steps between lines of metrics.jsonl."""
     remat: Literal["none", "full", "dots"] = "none"
     """What the backward pass recomputes: nothing, whole layers, or all but matrix products."""
@@ -108,12 +111,34 @@ class Optim:
 
 @dataclass(frozen=True)
 class Noise:
-    """Rates of deliberate noise in the training data; all off."""
+    """Rates of deliberate noise in the training data, off at 0; dev and test stay as they are."""
 
     label: float = 0.0
+    """Targets that become another class, any of the others alike; multi-label: each class of an example flips."""
+    label_confusion: str | None = None
+    """Instead of `label`: CSV file of P(noisy label | true label), labels in its first row and first column."""
     token_drop: float = 0.0
+    token_swap: float = 0.0
+    """Tokens that change places with the next one."""
+    token_mask: float = 0.0
+    """Tokens that become the tokenizer's mask."""
     token_replace: float = 0.0
+    """Tokens that become another one of the vocabulary, special ones excepted."""
     typo: float = 0.0
+    """Words with one letter swapped with its neighbour, dropped, doubled or replaced, before tokenising."""
+    per_epoch: bool = True
+    """False: every epoch meets the same noise."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is changed at all."""
+        rates = (self.label, self.token_drop, self.token_swap, self.token_mask, self.token_replace, self.typo)
+        return any(rates) or self.label_confusion is not None
+
+    @property
+    def brings_tokens(self) -> bool:
+        """Whether training may meet tokens that its texts do not hold."""
+        return any((self.token_mask, self.token_replace, self.typo))
 
 
 @dataclass(frozen=True)
@@ -323,12 +348,17 @@ def _check_train(recipe: Recipe, problems: Problems) -> None:
         "patience",
         "eval_every",
         "save_every",
+        "keep_checkpoints",
         "log_every",
     )
     _rates(problems, "train", train, "dropout", "label_smoothing")
     if train.batch_size >= 1 and train.micro_batches > train.batch_size:
         what = f"{train.micro_batches} micro-batches cannot be cut from {train.batch_size} examples"
         problems.add("train.micro_batches", what, f"at most {train.batch_size}")
+    elif train.micro_batches >= 1 and train.micro_batches & (train.micro_batches - 1):
+        below = 1 << train.micro_batches.bit_length() - 1
+        what = f"must be a power of two, for sums in pairs; is {train.micro_batches}"
+        problems.add("train.micro_batches", what, f"{below} or {2 * below}")
     if train.row_tokens is not None and train.row_tokens < recipe.data.max_tokens:
         what = f"{train.row_tokens} tokens a row cannot hold an example of data.max_tokens = {recipe.data.max_tokens}"
         problems.add("train.row_tokens", what, f"null, or at least {recipe.data.max_tokens}")
@@ -355,11 +385,16 @@ def _check_optim(recipe: Recipe, problems: Problems) -> None:
 
 
 def _check_noise(recipe: Recipe, problems: Problems) -> None:
-    names = [f.name for f in dataclasses.fields(Noise)]
-    _rates(problems, "noise", recipe.noise, *names)
-    used = [name for name in names if getattr(recipe.noise, name) > 0]
-    if used:
-        problems.add("noise." + used[0], "data noise is not available in this version", "set it to 0")
+    noise = recipe.noise
+    _rates(problems, "noise", noise, "label", "token_drop", "token_swap", "token_mask", "token_replace", "typo")
+    if noise.label_confusion is None:
+        return
+    if noise.label:
+        what = f"changes labels by a matrix, and noise.label by a rate of {noise.label}"
+        problems.add("noise.label_confusion", what, "set one of them: label to 0, or label_confusion to null")
+    if recipe.data.multi_label:
+        what = "a matrix says what one label becomes, but with data.multi_label an example has any number of them"
+        problems.add("noise.label_confusion", what, "set noise.label instead: each class flips at that rate")
 
 
 def _check_seeds(recipe: Recipe, problems: Problems) -> None:
@@ -370,9 +405,13 @@ def _check_seeds(recipe: Recipe, problems: Problems) -> None:
 
 
 def _check_mesh(recipe: Recipe, problems: Problems) -> None:
-    mesh = recipe.mesh
-    if mesh.data not in (-1, 1) or mesh.fsdp != 1 or mesh.tensor != 1:
-        problems.add("mesh", "more than one device is not available in this version", "{data: -1, fsdp: 1, tensor: 1}")
+    mesh, micro_batches = recipe.mesh, recipe.train.micro_batches
+    if mesh.data != -1 and not (mesh.data >= 1 and micro_batches % mesh.data == 0):
+        what = f"{mesh.data} devices cannot share train.micro_batches = {micro_batches} evenly"
+        possible = [str(count) for count in range(1, micro_batches + 1) if micro_batches % count == 0]
+        problems.add("mesh.data", what, f"-1, or one of {', '.join(possible)}")
+    if mesh.fsdp != 1 or mesh.tensor != 1:
+        problems.add("mesh", "parameters cut over devices are not available in this version", "{fsdp: 1, tensor: 1}")
 
 
 _RULES = (_check_task, _check_data, _check_train, _check_optim, _check_noise, _check_seeds, _check_mesh)

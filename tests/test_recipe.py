@@ -137,7 +137,8 @@ def test_a_stream_takes_its_own_seed_or_the_recipes():
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 @pytest.mark.parametrize(
     ("section", "key"),
-    [(Train, "dropout"), (Train, "label_smoothing"), (Noise, "label"), (Optim, "b1"), (Optim, "momentum")],
+    [(Train, "dropout"), (Train, "label_smoothing"), (Optim, "b1"), (Optim, "momentum")]
+    + [(Noise, key) for key in ("label", "token_drop", "token_swap", "token_mask", "token_replace", "typo")],
 )
 def test_rates_outside_0_to_1_are_refused(section: type, key: str, rate: float):
     part = section(**{key: rate})
@@ -145,8 +146,37 @@ def test_rates_outside_0_to_1_are_refused(section: type, key: str, rate: float):
     assert f"{name}.{key}" in problems_of(dataclasses.replace(GOOD, **{name: part}))
 
 
+def test_noise_is_off_unless_asked_for():
+    assert not Noise().is_on and not Noise(per_epoch=False).is_on and not Noise().brings_tokens
+    rates = [field.name for field in dataclasses.fields(Noise) if field.type == "float"]
+    assert len(rates) == 6
+    for name in rates:
+        noise = dataclasses.replace(Noise(), **{name: 0.1})
+        recipes.check(dataclasses.replace(GOOD, noise=noise))
+        assert noise.is_on and noise.brings_tokens == (name in ("token_mask", "token_replace", "typo"))
+    assert Noise(label_confusion="a.csv").is_on
+
+
+def test_labels_are_changed_in_one_way(tmp_path: Path):
+    matrix = Noise(label_confusion="confusion.csv")
+    recipes.check(dataclasses.replace(GOOD, noise=matrix))
+    both = dataclasses.replace(GOOD, noise=dataclasses.replace(matrix, label=0.1))
+    assert problems_of(both) == ["noise.label_confusion"]
+    many = dataclasses.replace(GOOD, data=dataclasses.replace(GOOD.data, multi_label=True))
+    recipes.check(dataclasses.replace(many, noise=Noise(label=0.1)))
+    with pytest.raises(UserError, match=r"label_confusion: .* any number of them — set noise.label instead"):
+        recipes.check(dataclasses.replace(many, noise=matrix))
+    text = "noise: {label_confusion: a.csv, per_epoch: false}"
+    assert recipes.load(write(tmp_path, text)).noise == Noise(label_confusion="a.csv", per_epoch=False)
+
+
 def test_a_recipe_that_does_not_fit_in_a_mesh_or_row_is_refused():
-    assert problems_of(dataclasses.replace(GOOD, mesh=Mesh(data=0))) == ["mesh"]
+    for data in (0, 3, 16):  # devices for 8 micro-batches
+        assert problems_of(dataclasses.replace(GOOD, train=Train(micro_batches=8), mesh=Mesh(data=data))) == [
+            "mesh.data"
+        ]
+    assert problems_of(dataclasses.replace(GOOD, mesh=Mesh(fsdp=2))) == ["mesh"]
+    assert problems_of(dataclasses.replace(GOOD, train=Train(micro_batches=6))) == ["train.micro_batches"]
     assert problems_of(dataclasses.replace(GOOD, train=Train(row_tokens=64))) == ["train.row_tokens"]
 
 

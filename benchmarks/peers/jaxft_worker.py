@@ -8,15 +8,15 @@ import time
 
 import conll
 import jax
-import jax.numpy as jnp
 import machine
 import protocol
 
-from jaxft import allocator, prng
+from jaxft import allocator, cpu_threads, prng
 from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.recipe import Data, Optim, Recipe, Train, stream_seeds
 from jaxft.train import optim, setup, step
+from jaxft.train.compiled import Compiled, Info
 
 
 class Trainer:
@@ -31,12 +31,11 @@ class Trainer:
         trainable, frozen = made.split()
         optimiser = optim.make(recipe.optim, made.num_steps)
         model = made.model(training=True)
-        self.compiled = step.Compiled(
-            step.make(model, made.task, optimiser, made.partition, recipe.train.label_smoothing)
-        )
+        functions = step.make(model, made.task, optimiser, made.partition, recipe.train.label_smoothing)
+        self.compiled = Compiled(functions, numerics=recipe.numerics)
         dropout_key = prng.device_words(prng.stream("dropout", stream_seeds(recipe)["dropout"]))
-        self.constants = step.Constants(jax.tree.map(jnp.asarray, frozen), dropout_key, None)
-        self.state = step.init(trainable, optimiser)
+        self.constants = self.compiled.place(step.Constants(frozen, dropout_key, None))
+        self.state = self.compiled.place(step.init(trainable, optimiser))
         batches = made.batches()
         self.make = batches.make
         self.compile_all(made.num_steps, len(batches.shapes))
@@ -53,10 +52,9 @@ class Trainer:
             if len(seen) == num_shapes:
                 return
 
-    def step(self, batch: StepBatch) -> step.Info:
+    def step(self, batch: StepBatch) -> Info:
         """One update."""
-        arrays = {name: jnp.asarray(values) for name, values in batch.arrays.items()}
-        self.state, info = self.compiled(self.state, arrays, jnp.uint32(batch.epoch), self.constants)
+        self.state, info = self.compiled(self.state, batch.arrays, batch.epoch, self.constants)
         return info
 
     def run(self, steps: int) -> tuple[float, int, int]:
@@ -67,7 +65,7 @@ class Trainer:
             batch = next(self.batches)
             info = self.step(batch)
             if before is not None:
-                float(before.loss)
+                before.loss.item()
             before = info
             real += batch.real_tokens
             computed += batch.arrays["tokens"].size
@@ -105,7 +103,9 @@ def main() -> None:
     parser.add_argument("--packing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--serve", action="store_true", required=True, help="be a worker: commands on standard input")
     options = parser.parse_args()
-    allocator.tune()  # as the command line does
+    allocator.tune()  # as the command line does, and then
+    if options.numerics == "canonical":
+        cpu_threads.pin()
     protocol.serve(lambda: Trainer(conll_recipe(options)), "jaxft", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

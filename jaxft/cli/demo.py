@@ -50,10 +50,13 @@ def main(argv: Sequence[str]) -> int:
     console.print(f"The same, step by step: jaxft train {RECIPE}\n", markup=False)
     from jaxft import api
     from jaxft.cli.train import interrupted
+    from jaxft.train.interrupt import Interrupted
 
     overwrite = _is_demo(RunFolder(args.out), chosen)
     try:
         api.train(chosen, overwrite=overwrite)
+    except Interrupted:
+        raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(args.out).partition(":")[0]) from None
     found = api.load(args.out).predict(list(EXAMPLES))
@@ -75,12 +78,14 @@ def _recipe(args: Demo) -> Recipe:
 
 
 def _is_demo(folder: RunFolder, chosen: Recipe) -> bool:
-    """Whether the folder holds a run with the demo's task, model and data."""
+    """Whether the folder holds a run with the demo's task, model and data, other than this very run, unfinished."""
     if not (folder.holds_run and folder.recipe.is_file()):
         return False
     try:
         there = recipes_.load(folder.recipe)
     except UserError:
+        return False
+    if folder.resumable and there == chosen:
         return False
     return (there.task, there.model, there.data.train) == (chosen.task, chosen.model, chosen.data.train)
 

@@ -3,8 +3,8 @@
 A command is a file of this folder with `HELP` (one line) and `main(argv) -> exit code`. Only the chosen one is
 imported; the list of commands is read off the sources, so that `jaxft --help` answers at once.
 
-Exit codes: 0 done; 2 the user can mend it (one line a problem on standard error); 130 interrupted; 1 anything else,
-with a traceback, since that is a defect.
+Exit codes: 0 done; 2 the user can mend it (one line a problem on standard error); 130 interrupted (143: by SIGTERM); 1
+`jaxft verify` found a difference, or anything else, with a traceback, since that is a defect.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import ast
 import difflib
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
 from jaxft import allocator
 from jaxft.errors import UserError
 
-ORDER = ("demo", "init", "check", "train", "eval", "predict", "assets", "convert", "env")
+ORDER = ("demo", "init", "check", "train", "verify", "eval", "predict", "assets", "convert", "env")
 """How `jaxft --help` lists commands; others follow by name."""
 
-COMPUTING = ("demo", "train", "eval", "predict")
+COMPUTING = ("demo", "train", "eval", "predict", "verify")
 """Commands that run a model."""
 
 
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
     except BrokenPipeError:
         # The reader of standard output left (`jaxft ... | head`). Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,10 @@ HELP = "fine-tunes a model as a recipe says; writes scores, report and model"
 
 @dataclass(frozen=True)
 class Train(overrides.WithRecipe):
-    """Fine-tunes a model as a recipe says. Every key can be overridden: --train.epochs 1 --out runs/short"""
+    """Fine-tunes a model as a recipe says. Every key can be overridden: --train.epochs 1 --out runs/short
+
+    In the folder of an unfinished run it goes on with that run, from its last checkpoint.
+    """
 
     overwrite: bool = False
     """Replace the run that is in the folder."""
@@ -27,10 +30,13 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 on success. Raises UserError, and KeyboardInterrupt with a word on what is left."""
     args = overrides.parse(Train, argv, "jaxft train")
     recipes.check(args.keys)  # before JAX is imported, which takes seconds
+    from jaxft.train.interrupt import Interrupted
     from jaxft.train.run import run
 
     try:
         run(args.keys, overwrite=args.overwrite, quiet=args.quiet)
+    except Interrupted:
+        raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(args.keys.out)) from None
     sys.stdout.flush()
@@ -38,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def interrupted(out: str) -> str:
-    """What to say when a run was stopped by hand."""
+    """What to say when a run was stopped by hand before or after its training."""
     if RunFolder(out).resumable:
-        return f"interrupted; the unfinished run is in {out}: `--overwrite` starts it again"
+        return f"interrupted; the unfinished run is in {out}: the same command goes on with it"
     return "interrupted; nothing was written"

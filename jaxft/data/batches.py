@@ -6,9 +6,11 @@ has arrays [M, B, L]. Evaluation packs pieces of like length together, whichever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from jaxft.data.order import Order
 _PLANNED_STEPS = 1024
 """Shapes are planned from at most so many steps of a run."""
 _HOST_ONLY = ("source", "pieces")
+_KEPT_EPOCHS = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Dataset:
         at = encoded.words_at
         return cls(encoded, np.where(at >= 0, flat[np.where(at >= 0, first + at, 0)], -1).astype(np.int32), True)
 
+    def at(self, epoch: int) -> Dataset:
+        """Itself: the same in every epoch."""
+        return self
+
+    @functools.cached_property
+    def first_piece(self) -> np.ndarray:
+        """int64 [E + 1], where the pieces of each example start."""
+        return np.searchsorted(self.encoded.example, np.arange(self.encoded.num_examples + 1))
+
     def batch(self, pieces: np.ndarray, placement: pack.Placement, shape: pack.Shape) -> dict[str, np.ndarray]:
         """As `pack.fill`, with `targets`: [B, L], or [B, S] or [B, S, C] by example, -1 where there is none."""
         arrays = pack.fill(self.encoded, pieces, placement, shape)
@@ -54,6 +66,31 @@ class Dataset:
         mask = present.reshape(present.shape + (1,) * (values.ndim - present.ndim))
         arrays["targets"] = np.where(mask, values, np.asarray(-1, values.dtype))
         return arrays
+
+
+class ByEpoch(Protocol):
+    """Training data that may differ from epoch to epoch; its examples and their numbers stay."""
+
+    def at(self, epoch: int) -> Dataset:
+        """What an epoch, counted from 0, meets."""
+        ...
+
+
+class Epochs:
+    """Data sets by epoch, made when first needed; the last ones are kept. Threads may share one `Epochs`."""
+
+    def __init__(self, make: Callable[[int], Dataset]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._kept: dict[int, Dataset] = {}
+
+    def at(self, epoch: int) -> Dataset:
+        """As `ByEpoch`."""
+        with self._lock:
+            if epoch not in self._kept:
+                self._kept[epoch] = self._make(epoch)
+                for old in list(self._kept)[:-_KEPT_EPOCHS]:
+                    del self._kept[old]
+            return self._kept[epoch]
 
 
 @dataclass(frozen=True)
@@ -75,13 +112,14 @@ class StepBatch:
 class TrainBatches:
     """The batches of a run, by step number.
 
-    shapes: planned for its steps. widths: of rows to choose from, ascending, the last holds any piece. shape_cost:
-    tokens that could be trained in the time one more shape takes to compile.
+    data: a `Dataset`, or what gives one for each epoch. shapes: planned for its steps. widths: of rows to choose from,
+    ascending, the last holds any piece. shape_cost: tokens that could be trained in the time one more shape takes to
+    compile.
     """
 
     def __init__(
         self,
-        data: Dataset,
+        data: ByEpoch,
         order: Order,
         num_steps: int,
         *,
@@ -92,7 +130,6 @@ class TrainBatches:
     ) -> None:
         self._data, self._order, self._micro_batches = data, order, micro_batches
         self._widths, self._packing = widths, packing
-        self._first_piece = np.searchsorted(data.encoded.example, np.arange(data.encoded.num_examples + 1))
         planned = range(0, num_steps, max(1, num_steps // _PLANNED_STEPS))
         needs = np.array([self._needs(step) for step in planned])
         scale = len(planned) / num_steps
@@ -102,36 +139,41 @@ class TrainBatches:
 
     def make(self, step: int) -> StepBatch:
         """The batch of one step: a pure function of its number."""
-        examples, parts, width = self._parts(step)
-        placements = [self._place(pieces, width) for pieces in parts]
+        epoch = self._order.epoch(step)
+        data = self._data.at(epoch)
+        examples, parts, width = self._parts(data, step)
+        placements = [self._place(data, pieces, width) for pieces in parts]
         shape = pack.choose(self.shapes, width, max(placement.num_rows for placement in placements))
-        micro = [self._data.batch(*pair, shape) for pair in zip(parts, placements, strict=True)]
+        micro = [data.batch(*pair, shape) for pair in zip(parts, placements, strict=True)]
         arrays = {name: np.stack([part[name] for part in micro]) for name in micro[0] if name not in _HOST_ONLY}
-        real = int(sum(self._data.encoded.piece_lengths[pieces].sum() for pieces in parts))
+        real = int(sum(data.encoded.piece_lengths[pieces].sum() for pieces in parts))
         places = shape.rows * shape.tokens * len(parts)
-        return StepBatch(step, self._order.epoch(step), arrays, examples, real, places - real)
+        return StepBatch(step, epoch, arrays, examples, real, places - real)
 
     def _needs(self, step: int) -> list[int]:
         """Rows a step needs at each width, 0 where it does not fit."""
-        _, parts, narrowest = self._parts(step)
+        data = self._data.at(self._order.epoch(step))
+        _, parts, narrowest = self._parts(data, step)
         return [
-            0 if width < narrowest else max(self._place(pieces, width).num_rows for pieces in parts)
+            0 if width < narrowest else max(self._place(data, pieces, width).num_rows for pieces in parts)
             for width in self._widths
         ]
 
-    def _parts(self, step: int) -> tuple[np.ndarray, list[np.ndarray], int]:
+    def _parts(self, data: Dataset, step: int) -> tuple[np.ndarray, list[np.ndarray], int]:
         """Examples of a step, the pieces of each micro-batch, and the row width they need."""
         examples = self._order.examples(step)
-        parts = [self._pieces(part) for part in np.array_split(examples, self._micro_batches)]
-        longest = max(int(self._data.encoded.piece_lengths[pieces].max(initial=1)) for pieces in parts)
+        parts = [_pieces(data, part) for part in np.array_split(examples, self._micro_batches)]
+        longest = max(int(data.encoded.piece_lengths[pieces].max(initial=1)) for pieces in parts)
         return examples, parts, pack.width_for(longest, self._widths)
 
-    def _pieces(self, examples: np.ndarray) -> np.ndarray:
-        spans = [np.arange(*map(int, self._first_piece[e : e + 2])) for e in examples]
-        return np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
+    def _place(self, data: Dataset, pieces: np.ndarray, width: int) -> pack.Placement:
+        return pack.place(data.encoded.piece_lengths[pieces], width, packing=self._packing)
 
-    def _place(self, pieces: np.ndarray, width: int) -> pack.Placement:
-        return pack.place(self._data.encoded.piece_lengths[pieces], width, packing=self._packing)
+
+def _pieces(data: Dataset, examples: np.ndarray) -> np.ndarray:
+    """int64 [P], the pieces of some examples, in their order."""
+    spans = [np.arange(*map(int, data.first_piece[e : e + 2])) for e in examples]
+    return np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
 
 
 def evaluation_batches(

@@ -9,7 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from jaxft import cpu_threads
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy", "safetensors")
+FLAGS = ("XLA_", "JAX_", "LIBTPU_", "NPROC")
+"""Beginnings of the environment variables that matter."""
 
 
 def environment() -> dict[str, Any]:
@@ -24,11 +28,14 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "cores_usable": _cores_usable(),
+        "cores_usable": cpu_threads.cores(),
         "memory_gb": memory_gb(),
         "devices": _devices(),
+        "cpu_threads": _cpu_threads(),
         "flags": {
-            name: os.environ[name] for name in sorted(os.environ) if name.startswith(("XLA_", "JAX_", "LIBTPU_"))
+            name: os.environ[name]
+            for name in sorted(os.environ)
+            if name.startswith(("XLA_", "JAX_", "LIBTPU_", "NPROC"))
         },
     }
 
@@ -76,8 +83,12 @@ def _devices() -> dict[str, Any]:
     }
 
 
-def _cores_usable() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _cpu_threads() -> int | None:
+    """Of XLA's pool, which decides the bits on CPU; None where an accelerator computes, or none starts."""
+    try:
+        return cpu_threads.in_use()
+    except RuntimeError:  # `devices` says why
+        return None
 
 
 def memory_gb() -> float | None:

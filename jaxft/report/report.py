@@ -71,7 +71,7 @@ def markdown(result: Result, folder: RunFolder, drawn: list[tuple[str, str]]) ->
             parts.append(_noise(result))
         parts.append(images.pop(grid.title, ""))
     parts += [f"## {title}\n\n{image}" for title, image in images.items()]
-    parts += ["## Data\n", tables.to_markdown(tables.data(result)), _lengths(result)]
+    parts += ["## Data\n", tables.to_markdown(tables.data(result)), _lengths(result), _changed(result)]
     parts += ["## Run\n", tables.to_markdown(_run_grid(result))]
     parts += ["## Do it again\n", _again(result, folder)]
     return "\n".join(part for part in parts if part)
@@ -117,6 +117,22 @@ def _lengths(result: Result) -> str:
     if result.data.licence:
         lines.append(f"Licence of the data, as its source states it: {tables.escape(result.data.licence)}.")
     return " ".join(lines) + "\n"
+
+
+def _changed(result: Result) -> str:
+    """What noise did to the training data."""
+    if not result.noise:
+        return ""
+    told = {
+        "labels": "labels changed",
+        "typos": "words misspelt",
+        "replaced": "tokens replaced",
+        "masked": "tokens masked",
+        "swapped": "tokens swapped with the next",
+        "dropped": "tokens dropped",
+    }
+    parts = [f"{count['changed']:,} of {count['of']:,} {told[kind]}" for kind, count in result.noise.items()]
+    return f"Noise in the training data, over all steps taken: {'; '.join(parts)}.\n"
 
 
 def _run_grid(result: Result) -> tables.Grid:

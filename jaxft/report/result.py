@@ -73,6 +73,9 @@ class Result:
     lengths: Any = None
     """int [E]: tokens of each training example before any cut."""
     max_tokens: int
+    noise: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What noise did to the training data in the steps taken: labels, typos, replaced, masked, swapped, dropped ->
+    `changed` and `of` how many; empty where it is off. A token met in two epochs counts twice."""
 
     real_tokens_per_s: float
     """Training throughput, compilation and evaluation left out."""
@@ -83,6 +86,8 @@ class Result:
     """From the start of the run to the end of its first step."""
     input_stall_s: float
     """Time in which the device waited for the host's input."""
+    checkpoint_stall_s: float = 0.0
+    """Time in which training stood still for checkpoints."""
     peak_memory_mb: float | None = None
     """None where it cannot be measured."""
 
@@ -92,6 +97,8 @@ class Result:
     """Operands of matrix products: f32 or bf16."""
     device: str
     """Kind and number, such as "cpu x 1"."""
+    cpu_threads: int | None = None
+    """Size of XLA's thread pool, which decides the bits on CPU; None on accelerators."""
     seeds: Mapping[str, int]
     """Stream -> seed."""
     params_sha256: str
@@ -118,9 +125,10 @@ def to_json(result: Result) -> dict[str, Any]:
     """The tree of report.json."""
     names = (
         "task", "model", "data", "metric", "before", "dev", "test", "scored", "per_class", "steps", "best_step",
-        "stopped_early", "tokens", "real_tokens_per_s", "wall_s", "compile_s", "time_to_first_step_s", "input_stall_s",
-        "peak_memory_mb", "truncated", "max_tokens", "numerics", "micro_batches", "dtype", "device", "seeds",
-        "params_sha256", "implementation", "labels", "multi_label",
+        "stopped_early", "tokens", "real_tokens_per_s", "wall_s", "compile_s", "time_to_first_step_s",
+        "input_stall_s", "checkpoint_stall_s", "cpu_threads", "peak_memory_mb", "truncated", "max_tokens", "noise",
+        "numerics", "micro_batches", "dtype", "device", "seeds", "params_sha256", "implementation", "labels",
+        "multi_label",
     )  # fmt: skip
     tree = {name: getattr(result, name) for name in names}
     tree["warnings"] = list(map(str, result.warnings))

@@ -89,8 +89,8 @@ class RunFolder:
 
     @property
     def resumable(self) -> bool:
-        """Whether a run was started here, wrote its recipe, and did not finish."""
-        return self.holds_run and self.recipe.is_file() and not self.finished
+        """Whether a run was started here and did not finish."""
+        return self.holds_run and not self.finished
 
     def create(self, *, overwrite: bool = False, resume: bool = False) -> RunFolder:
         """Makes the folder, ready for a run; gives itself back.
@@ -160,6 +160,11 @@ class RunFolder:
         line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
         with open(self.metrics, "a", encoding="utf-8", newline="\n") as file:
             file.write(line)
+
+    def sync_metrics(self) -> None:
+        """Forces metrics.jsonl to the disk."""
+        with open(self.metrics, "rb") as file:
+            os.fsync(file.fileno())
 
     def records(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, in order. A torn last line (the run was killed while writing) is left out;

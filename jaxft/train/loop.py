@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxft import prng, recipe
-from jaxft.data.batches import StepBatch
+from jaxft.data.batches import StepBatch, TrainBatches
 from jaxft.data.prefetch import Prefetch
 from jaxft.errors import UserError
 from jaxft.evaluate.predict import Predictor
 from jaxft.evaluate.score import Scored, score
+from jaxft.mesh import devices
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import optim, step
-from jaxft.train.partition import Flat, flatten
+from jaxft.train.compiled import Compiled, Info
+from jaxft.train.interrupt import Watch
+from jaxft.train.partition import Flat
+from jaxft.train.resume import Counts, Start
+from jaxft.train.saver import Saver
 from jaxft.train.setup import Setup
-from jaxft.train.stop import EarlyStopping
 
 
 @dataclass
@@ -35,14 +37,35 @@ class Clock:
     train_s: float = 0.0
     real_tokens: int = 0
     padded_tokens: int = 0
+    before_s: float = 0.0
+    """Of the run before it was interrupted."""
+
+    @property
+    def session_s(self) -> float:
+        return time.perf_counter() - self.started
 
     @property
     def wall_s(self) -> float:
-        return time.perf_counter() - self.started
+        return self.before_s + self.session_s
+
+    def count(self, batch: StepBatch) -> None:
+        """Adds a step's tokens."""
+        self.real_tokens += batch.real_tokens
+        self.padded_tokens += batch.padded_tokens
+
+    def counts(self) -> Counts:
+        """What a checkpoint holds of it."""
+        return Counts(self.real_tokens, self.padded_tokens, round(1000 * self.train_s), round(1000 * self.wall_s))
+
+    def go_on(self, counts: Counts) -> None:
+        """Starts from what an interrupted run had counted."""
+        self.real_tokens, self.padded_tokens = counts.real_tokens, counts.padded_tokens
+        self.train_s, self.before_s = counts.train_ms / 1000, counts.wall_ms / 1000
 
 
 class Fitted(NamedTuple):
-    """params: the best ones, as loaded, numpy. steps: taken. best_step: none without a dev set."""
+    """params: the best ones, as loaded, numpy. steps: taken. best_step: none without a dev set. warnings: what the run
+    has to tell beside its result."""
 
     params: dict[str, Any]
     steps: int
@@ -51,64 +74,117 @@ class Fitted(NamedTuple):
     clock: Clock
     compile_s: float
     input_stall_s: float
+    checkpoint_stall_s: float
+    num_devices: int
     shapes: tuple[tuple[int, ...], ...]
+    warnings: tuple[str, ...]
 
 
 class _Pending(NamedTuple):
     batch: StepBatch
-    info: step.Info
+    info: Info
 
 
 def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluator, clock: Clock) -> Fitted:
-    """Trains from the setup's parameters to the best ones. Raises UserError where the loss stops being a number."""
+    """Trains from the folder's newest whole checkpoint, or from the setup's parameters, to the best parameters.
+
+    Raises UserError where the loss stops being a number, and Interrupted, after a save, where a signal asked for it.
+    """
     train, num_steps = setup.recipe.train, setup.num_steps
     optimiser = optim.make(setup.recipe.optim, num_steps)
-    learning_rate = optim.schedule(setup.recipe.optim, num_steps)
     trainable, frozen = setup.split()
-    state = step.init(trainable, optimiser)
-    constants = _constants(setup, frozen)
-    compiled = step.Compiled(
-        step.make(setup.model(training=True), setup.task, optimiser, setup.partition, train.label_smoothing),
-        progress.compiling,
-    )
-    stopping = EarlyStopping(train.stop_metric or setup.task.default_metric, train.patience)
-    eval_every = train.eval_every or setup.steps_per_epoch
-    pending: deque[_Pending] = deque()
-    log = Log(setup, folder, progress, learning_rate)
-    since, before_compile = time.perf_counter(), 0.0
+    compiled = compiled_of(setup, optimiser, progress)
+    constants = compiled.place(constants_of(setup, frozen))
+    log = Log(setup, folder, progress)
+    saver = Saver(setup, folder, clock, log)
+    start = saver.start(optimiser, trainable)
+    stopping, done = start.stopping, start.step
+    batches = setup.batches()
+    ahead = range(done, done if stopping.should_stop else num_steps)
+    expected = _rehearse(compiled, start, batches, constants) if ahead and _is_canonical(setup) else None
+    state = compiled.place(start.state)
+    eval_every, pending = train.eval_every or setup.steps_per_epoch, deque[_Pending]()
+    since, before_compile = time.perf_counter(), compiled.compile_s
 
-    with Prefetch(setup.batches().make, range(num_steps)) as batches:
-        for batch in batches:
-            state, info = compiled(state, _to_device(batch), jnp.uint32(batch.epoch), constants)
+    with Watch(log.interrupted) as watch, Prefetch(batches.make, ahead) as prefetched:
+        for batch in prefetched:
+            state, info = compiled(state, batch.arrays, batch.epoch, constants)
+            if expected is not None:
+                expected = _compare(expected, compiled.digest(state))
             pending.append(_Pending(batch, info))
             if len(pending) > 1:  # the device is busy with this step: look at the one before
                 log.took(pending.popleft())
-            clock.real_tokens += batch.real_tokens
-            clock.padded_tokens += batch.padded_tokens
+            saver.tell_failure()
+            clock.count(batch)
             done = batch.step + 1
-            if done == 1:
+            if done == start.step + 1:
                 log.took(pending.popleft())
-                clock.first_step_s = clock.wall_s
-            if done % eval_every and done != num_steps:
+                clock.first_step_s = clock.session_s
+            evaluates = done % eval_every == 0 or done == num_steps
+            if not (evaluates or saver.is_due(done, evaluates) or watch.number):
                 continue
             while pending:
                 log.took(pending.popleft())
             clock.train_s += time.perf_counter() - since - (compiled.compile_s - before_compile)
-            if evaluator.has_dev:
-                scores = evaluator.scores("dev", setup.partition.join(setup.widen(state.trainable, done), frozen))
-                best = stopping.observe(done, scores, None)
-                if best:
-                    stopping.best_params = _to_host(state.trainable)
+            host = saver.to_host(state)
+            best = False
+            if evaluates and evaluator.has_dev:
+                scores = evaluator.scores("dev", setup.partition.join(setup.widen(host.trainable, done), frozen))
+                best = stopping.observe(done, scores, host.trainable)
                 log.evaluated(done, scores, best)
-                if stopping.should_stop:
-                    break
+            signal = watch.number
+            if best or signal or saver.is_due(done, evaluates):
+                saver.save(host, done, stopping.best_step)
+            if signal:
+                raise saver.interrupted(done, signal)
+            if stopping.should_stop:
+                break
             since, before_compile = time.perf_counter(), compiled.compile_s
-        stall_s = batches.stall_s
 
-    final = _to_host(state.trainable) if stopping.best_params is None else stopping.best_params
-    params = setup.partition.whole(setup.widen(final, stopping.best_step or done), frozen)
-    early = stopping.should_stop and done < num_steps
-    return Fitted(params, done, stopping.best_step, early, clock, compiled.compile_s, stall_s, compiled.shapes)
+    if watch.number:
+        raise saver.interrupted(done, watch.number)
+    saver.wait()
+    final = saver.to_host(state).trainable if stopping.best_params is None else stopping.best_params
+    return Fitted(
+        params=setup.partition.whole(setup.widen(final, stopping.best_step or done), frozen),
+        steps=done,
+        best_step=stopping.best_step,
+        stopped_early=stopping.should_stop and done < num_steps,
+        clock=clock,
+        compile_s=compiled.compile_s,
+        input_stall_s=prefetched.stall_s,
+        checkpoint_stall_s=saver.stall_s,
+        num_devices=compiled.mesh.size,
+        shapes=compiled.shapes,
+        warnings=tuple(log.warnings),
+    )
+
+
+def compiled_of(setup: Setup, optimiser: Any, progress: Progress) -> Compiled:
+    """The steps of a run on its devices."""
+    train = setup.recipe.train
+    made = step.make(setup.model(training=True), setup.task, optimiser, setup.partition, train.label_smoothing)
+    mesh = devices.choose(setup.recipe.mesh.data, train.micro_batches)
+    return Compiled(made, mesh, numerics=setup.recipe.numerics, on_compile=progress.compiling)
+
+
+def _is_canonical(setup: Setup) -> bool:
+    return setup.recipe.numerics == "canonical"
+
+
+def _rehearse(compiled: Compiled, start: Start, batches: TrainBatches, constants: step.Constants) -> int:
+    """Digest of the state after the first step, which is taken once more in earnest."""
+    batch = batches.make(start.step)
+    state, _ = compiled(compiled.place(start.state), batch.arrays, batch.epoch, constants)
+    return compiled.digest(state)
+
+
+def _compare(expected: int, came: int) -> None:
+    """Raises UserError where the first step, taken twice, gave two results."""
+    if came != expected:
+        what = f"the same step gave other bits the second time (digests {expected:08x} and {came:08x})"
+        fix = "on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true; or `--numerics fast`, which promises no bits"
+        raise UserError("numerics: canonical", what, fix)
 
 
 class Evaluator:
@@ -135,22 +211,37 @@ class Evaluator:
 
 
 class Log:
-    """Takes what steps tell: to the progress display, to metrics.jsonl, and to a halt where a loss is no number."""
+    """Takes what steps tell: to the progress display, to metrics.jsonl, and to a halt where a loss is no number.
 
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, learning_rate: Any) -> None:
-        self._setup, self._folder, self._progress, self._learning_rate = setup, folder, progress, learning_rate
+    warnings: what the user was warned of while training.
+    """
+
+    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress) -> None:
+        self._setup, self._folder, self._progress = setup, folder, progress
+        self._learning_rate: Any = optim.schedule(setup.recipe.optim, setup.num_steps)
+        self.warnings: list[str] = []
 
     def took(self, pending: _Pending) -> None:
         """One finished step."""
-        batch, done = pending.batch, pending.batch.step + 1
-        loss, norm = float(pending.info.loss), float(pending.info.grad_norm)
+        batch, info, done = pending.batch, pending.info, pending.batch.step + 1
+        loss, norm = np.asarray(info.loss).item(), float(info.grad_norm)
         if not (np.isfinite(loss) and np.isfinite(norm)):
-            raise _not_finite(self._setup, batch, pending.info, loss, norm)
+            raise _not_finite(self._setup, batch, info, loss, norm)
         self._progress.step(done, loss, batch.real_tokens)
         if done % self._setup.recipe.train.log_every == 0 or done in (1, self._setup.num_steps):
             rate = float(self._learning_rate(batch.step))
             record = {"kind": "train", "step": done, "epoch": batch.epoch, "loss": loss, "learning_rate": rate}
-            self._folder.log(record | {"grad_norm": norm, "real_tokens": batch.real_tokens})
+            told = {"grad_norm": norm, "real_tokens": batch.real_tokens, "digest": f"{int(info.digest):08x}"}
+            self._folder.log(record | told)
+
+    def warn(self, text: str) -> None:
+        """Shows a warning, and keeps it for the report."""
+        self._progress.message(f"warning: {text}")
+        self.warnings.append(text)
+
+    def interrupted(self, name: str) -> None:
+        """A signal came."""
+        self._progress.message(f"{name}: stopping after this step; once more stops at once, without saving")
 
     def evaluated(self, done: int, scores: dict[str, float], best: bool) -> None:
         """One evaluation on dev."""
@@ -158,35 +249,16 @@ class Log:
         self._folder.log({"kind": "eval", "step": done, "split": "dev", "scores": scores, "best": best})
 
 
-def params_sha256(params: dict[str, Any]) -> str:
-    """SHA-256 over path, type, shape and bytes of every parameter, in the order of their paths."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(flatten(params).items()):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{'/'.join(path)}\0{array.dtype}\0{array.shape}\0".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _constants(setup: Setup, frozen: Flat) -> step.Constants:
+def constants_of(setup: Setup, frozen: Flat) -> step.Constants:
+    """What the steps of a run read, on the host."""
     words = prng.stream("dropout", recipe.stream_seeds(setup.recipe)["dropout"])
     weights = setup.class_weights()
-    frozen = jax.tree.map(jnp.asarray, frozen)
     return step.Constants(frozen, prng.device_words(words), None if weights is None else jnp.asarray(weights))
 
 
-def _to_device(batch: StepBatch) -> dict[str, jax.Array]:
-    return {name: jnp.asarray(values) for name, values in batch.arrays.items()}
-
-
-def _to_host(trainable: Flat) -> Flat:
-    """A copy that outlives the donation of the state."""
-    return {path: np.array(leaf, copy=True) for path, leaf in trainable.items()}
-
-
-def _not_finite(setup: Setup, batch: StepBatch, info: step.Info, loss: float, norm: float) -> UserError:
+def _not_finite(setup: Setup, batch: StepBatch, info: Info, loss: float, norm: float) -> UserError:
     """Names the step and the examples whose own loss is not a number."""
-    finite = np.asarray(info.finite)
+    finite = info.all_finite()
     fix = "lower optim.learning_rate, check the data named here"
     if finite.all():
         return UserError(f"step {batch.step + 1}", f"the loss is {loss}, the gradient's norm {norm}", fix)

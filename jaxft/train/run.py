@@ -11,10 +11,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxft import assets, compilation, recipe
+from jaxft import assets, compilation, cpu_threads, recipe
 from jaxft.errors import UserError
 from jaxft.evaluate.score import Scored
 from jaxft.kernels.attention import api as attention
+from jaxft.kernels.dense import api as dense
 from jaxft.kernels.dropout import api as dropout
 from jaxft.model import folder as model_folder
 from jaxft.recipe import Recipe
@@ -23,25 +24,36 @@ from jaxft.report.env import environment
 from jaxft.report.progress import Progress
 from jaxft.report.result import DataFacts, Result
 from jaxft.report.run_folder import RunFolder
-from jaxft.train.loop import Clock, Evaluator, Fitted, fit, params_sha256
+from jaxft.train import resume
+from jaxft.train.hashes import params_sha256
+from jaxft.train.loop import Clock, Evaluator, Fitted, fit
 from jaxft.train.setup import Setup, dtype_of, set_up
 
 
 def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
-    """Trains a recipe and writes its run folder. Raises UserError on bad inputs, before anything is written."""
+    """Trains a recipe and writes its run folder; goes on with the unfinished run that is there, unless `overwrite`.
+
+    Raises UserError on bad inputs, before anything is written.
+    """
     clock, console = Clock(), console or Console(quiet=quiet)
+    if chosen.numerics == "canonical":
+        cpu_threads.pin()
     compilation.keep()
+    folder = RunFolder(chosen.out)
+    resumes = folder.resumable and not overwrite
+    if resumes and folder.recipe.is_file():
+        resume.check_recipe(recipe.load(folder.recipe), chosen, chosen.out)
     setup = set_up(chosen)
-    folder = RunFolder(chosen.out).create(overwrite=overwrite)
-    folder.write_text(folder.recipe, recipe.dump(chosen))
-    folder.write_json(folder.env, environment())
+    _prepare(folder, chosen, overwrite, resumes)
     for warning in setup.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     metric = chosen.train.stop_metric or setup.task.default_metric
     evaluator = Evaluator(setup)
     scored = next((split for split in ("test", "dev") if split in setup.datasets), "")
     with Progress(setup.num_steps, metric=metric, quiet=quiet, console=console) as progress:
-        before = _score_before(setup, evaluator, scored, metric, progress)
+        if resumes:
+            progress.message(f"going on with the unfinished run in {folder.path}")
+        before = _score_before(setup, evaluator, scored, metric, progress, folder)
         fitted = fit(setup, folder, progress, evaluator, clock)
         params = setup.partition.join(*setup.partition.split(fitted.params))
         after = {split: evaluator.score(split, params) for split in ("dev", "test") if split in setup.datasets}
@@ -53,6 +65,14 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
     return result
 
 
+def _prepare(folder: RunFolder, chosen: Recipe, overwrite: bool, resumes: bool) -> None:
+    """Makes the folder and writes the recipe in force; env.json stays that of the run's beginning."""
+    folder.create(overwrite=overwrite, resume=resumes)
+    folder.write_text(folder.recipe, recipe.dump(chosen))
+    if not folder.env.is_file():
+        folder.write_json(folder.env, environment())
+
+
 def export(setup: Setup, params: dict[str, Any], folder: RunFolder) -> None:
     """Writes model/: weights, configuration, tokenizer."""
     multi_label = setup.recipe.data.multi_label
@@ -61,15 +81,22 @@ def export(setup: Setup, params: dict[str, Any], folder: RunFolder) -> None:
     model_folder.save(folder.model, setup.config, params, setup.task.head, setup.labels, multi_label)
 
 
-def _score_before(setup: Setup, evaluator: Evaluator, scored: str, metric: str, progress: Progress) -> dict[str, float]:
+def _score_before(
+    setup: Setup, evaluator: Evaluator, scored: str, metric: str, progress: Progress, folder: RunFolder
+) -> dict[str, float]:
+    """The scores before the first step; of a run that goes on, from its records."""
     if not scored:
         return {}
+    for record in folder.records():
+        if (record["kind"], record["step"]) == ("eval", 0):
+            return resume.scores_of(record)
     progress.message(f"scoring {scored} before training")
     params = setup.partition.join(*setup.partition.split(setup.params))
     scores = evaluator.scores(scored, params)
     if metric not in scores:
         raise UserError("train.stop_metric", f"there is no {metric!r}", f"one of {', '.join(scores)}")
     progress.evaluated(0, scores, scored)
+    folder.log({"kind": "eval", "step": 0, "split": scored, "scores": scores, "best": False})
     return scores
 
 
@@ -103,20 +130,23 @@ def _result(
         truncated=cut if chosen.data.overflow == "truncate" else 0,
         lengths=encoded["train"].lengths,
         max_tokens=limit,
+        noise=setup.noise_counts(fitted.steps),
         real_tokens_per_s=clock.real_tokens / clock.train_s,
         wall_s=clock.wall_s,
         compile_s=fitted.compile_s,
         time_to_first_step_s=clock.first_step_s,
         input_stall_s=fitted.input_stall_s,
+        checkpoint_stall_s=fitted.checkpoint_stall_s,
         peak_memory_mb=peak_memory_mb(),
         numerics=chosen.numerics,
         micro_batches=chosen.train.micro_batches,
         dtype={"float32": "f32", "bfloat16": "bf16"}[np.dtype(dtype_of(chosen.dtype)).name],
-        device=device_name(),
+        device=device_name(fitted.num_devices),
+        cpu_threads=cpu_threads.in_use(),
         seeds=recipe.stream_seeds(chosen),
         params_sha256=params_sha256(fitted.params),
-        implementation={"attention": attention.choose(), "dropout": dropout.choose()},
-        warnings=setup.warnings,
+        implementation={"attention": attention.choose(), "dense": dense.choose(), "dropout": dropout.choose()},
+        warnings=(*setup.warnings, *fitted.warnings),
         model_source=_source(chosen.model),
         model_licence=_licence(chosen.model),
     )
@@ -155,10 +185,9 @@ def _licence(name: str) -> str | None:
     return asset.licence if asset else None
 
 
-def device_name() -> str:
+def device_name(count: int) -> str:
     """Kind and number of devices, such as `cpu x 1`."""
-    device = jax.devices()[0]
-    return f"{device.device_kind} x 1"
+    return f"{jax.devices()[0].device_kind} x {count}"
 
 
 def peak_memory_mb() -> float | None:

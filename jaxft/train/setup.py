@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxft import assets, prng, recipe, tasks
 from jaxft.data import corpus, doctor, pack
-from jaxft.data.batches import Dataset, TrainBatches
+from jaxft.data.batches import ByEpoch, Dataset, TrainBatches
 from jaxft.data.corpus import Corpus
 from jaxft.data.encode import Encoded, encode, load_tokenizer
+from jaxft.data.noise import Noisy
 from jaxft.data.order import Order
 from jaxft.errors import Problem, Problems, UserError
 from jaxft.model import folder as model_folder
@@ -38,7 +39,8 @@ SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
 @dataclass(frozen=True)
 class Setup:
     """What a run consists of. datasets: split -> tokens and targets. params: the initial parameters, numpy f32.
-    vocabulary: the words that training holds, none where it holds all."""
+    vocabulary: the words that training holds, none where it holds all. noise: of the training data, none where it is
+    off; datasets are without."""
 
     recipe: Recipe
     task: Task
@@ -51,6 +53,7 @@ class Setup:
     vocabulary: Vocabulary | None
     datasets: dict[str, Dataset]
     warnings: tuple[Problem, ...]
+    noise: Noisy | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -63,6 +66,8 @@ class Setup:
         if chosen is not None:
             return (chosen,)
         longest = max(int(data.encoded.piece_lengths.max()) for data in self.datasets.values())
+        if self.noise is not None and self.recipe.noise.typo:
+            longest = self.recipe.data.max_tokens  # misspelt words fall into more tokens
         return pack.widths_for(self.recipe.data.max_tokens, longest)
 
     @property
@@ -90,11 +95,9 @@ class Setup:
         return self.vocabulary.widen(trainable, optim.decay_factor(self.recipe.optim, self.num_steps, steps))
 
     def batches(self) -> TrainBatches:
-        train, data = self.recipe.train, self.datasets["train"]
-        if self.vocabulary is not None:
-            data = dataclasses.replace(data, encoded=self.vocabulary.renumber(data.encoded))
+        train = self.recipe.train
         return TrainBatches(
-            data,
+            self._train_data(),
             self.order,
             self.num_steps,
             micro_batches=train.micro_batches,
@@ -102,6 +105,21 @@ class Setup:
             packing=train.packing,
             shape_cost=SHAPE_COST["cpu" if jax.default_backend() == "cpu" else "accelerator"],
         )
+
+    def _train_data(self) -> ByEpoch:
+        if self.noise is not None:
+            return self.noise.epochs(self._in_use)
+        return self._in_use(self.datasets["train"])
+
+    def _in_use(self, data: Dataset) -> Dataset:
+        """The data with tokens counted among the words that training holds."""
+        if self.vocabulary is None:
+            return data
+        return dataclasses.replace(data, encoded=self.vocabulary.renumber(data.encoded))
+
+    def noise_counts(self, steps: int) -> dict[str, dict[str, int]]:
+        """What noise changed in the data of the first so many steps; empty without noise."""
+        return {} if self.noise is None else self.noise.counts(self.order, steps)
 
     def model(self, *, training: bool) -> Bert:
         """The network; where it trains, with the recipe's dropout rates and the words in use."""
@@ -151,17 +169,35 @@ def set_up(chosen: Recipe) -> Setup:
         check_tokens(tokens, config, name)
     problems = Problems()
     doctor.examine({}, (), chosen.data, {name: tokens.lengths for name, tokens in encoded.items()}, problems)
-    datasets = {
-        name: Dataset.of(encoded[name], task.targets(examples, found.labels, problems), task.head == "tag")
-        for name, examples in found.splits.items()
-    }
+    targets = {name: task.targets(examples, found.labels, problems) for name, examples in found.splits.items()}
+    datasets = {name: Dataset.of(tokens, targets[name], task.head == "tag") for name, tokens in encoded.items()}
     problems.raise_if_any()
+    noise = _noise(chosen, found, datasets["train"], targets["train"], tokenizer, config)
     part = partition(chosen.train.freeze, params, config.num_hidden_layers)
     words = None
-    if WORD not in part.frozen and not HEADS[task.head].mlm:  # a head that predicts words needs all of them
+    holds_all = HEADS[task.head].mlm or chosen.noise.brings_tokens  # predicts any word, or may meet it
+    if WORD not in part.frozen and not holds_all:
         words = Vocabulary.of(encoded["train"], params["encoder"]["embeddings"]["word"])
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
-    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings)
+    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings, noise)
+
+
+def _noise(
+    chosen: Recipe, found: Corpus, clean: Dataset, targets: list, tokenizer: Any, config: BertConfig
+) -> Noisy | None:
+    if not chosen.noise.is_on:
+        return None
+    return Noisy(
+        chosen.noise,
+        clean,
+        found.splits["train"],
+        targets,
+        labels=found.labels,
+        data=chosen.data,
+        tokenizer=tokenizer,
+        vocab_size=config.vocab_size,
+        words=prng.stream("noise", recipe.stream_seeds(chosen)["noise"]),
+    )
 
 
 def _read(chosen: Recipe) -> tuple[Corpus, tuple[Path, BertConfig, weights.Tensors]]:

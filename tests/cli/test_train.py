@@ -68,7 +68,8 @@ def test_overrides_reach_the_run_and_a_second_one_needs_leave(
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_interrupt_is_one_line_and_130(run: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_says_so_in_one_line_and_exits_with_its_number(run: Path, tmp_path: Path, number):
     out = RunFolder(tmp_path / "long")
     line = ["train", str(run / "recipe.yaml"), "--out", str(out.path), "--train.steps", "1000000", "--quiet"]
     line += ["--train.eval-every", "1000000"]
@@ -78,17 +79,23 @@ def test_an_interrupt_is_one_line_and_130(run: Path, tmp_path: Path):
     process = subprocess.Popen([sys.executable, "-c", code, *line], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 240
-        while not (out.recipe.is_file() and out.records()) and process.poll() is None and time.monotonic() < deadline:
+        while steps_of(out) == [] and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, told = process.communicate(timeout=240)
     finally:
         process.kill()
+    (step,) = [int(path.name.removeprefix("step_")) for path in out.checkpoints.iterdir()]
     assert (process.returncode, told) == (
-        130,
-        f"interrupted; the unfinished run is in {out.path}: `--overwrite` starts it again\n",
+        128 + number,
+        f"interrupted after step {step:,} of 1,000,000; saved in {out.path}: the same command goes on from there\n",
     )
-    assert not out.finished
+    assert not out.finished and steps_of(out) == list(range(1, step + 1))
+
+
+def steps_of(folder: RunFolder) -> list[int]:
+    """The steps that metrics.jsonl has."""
+    return [record["step"] for record in folder.records() if record["kind"] == "train"]
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

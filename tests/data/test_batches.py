@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft import prng
-from jaxft.data.batches import Dataset, TrainBatches, evaluation_batches
+from jaxft.data.batches import Dataset, Epochs, TrainBatches, evaluation_batches
 from jaxft.data.encode import Encoded
 from jaxft.data.order import Order
 
@@ -105,6 +108,41 @@ def test_a_long_text_in_a_step_that_was_not_planned_still_finds_a_row(encoded):
     made = TrainBatches(data, order, 4000, micro_batches=1, widths=(32, 64))
     found = [step for step in (1999, 2000, 2001) if made.make(step).real_tokens == 60]
     assert found == [2000]
+
+
+def test_each_epoch_has_its_own_data(encoded):
+    """Epoch e has examples of e + 3 tokens, the first of them in two pieces in epoch 1; shapes hold all of them."""
+
+    def make(epoch: int) -> Dataset:
+        windows = [2, 1, 1] if epoch == 1 else None
+        lengths = [epoch + 3] * (4 if windows else 3)
+        return Dataset.of(encoded(lengths, windows=windows), [100, 101, 102], per_token=False)
+
+    order = Order(3, 2, WORDS)
+    made = TrainBatches(Epochs(make), order, 6, micro_batches=1, widths=(4, 8), packing=False)
+    steps = [made.make(step) for step in (5, 0, 2, 1, 3, 4)]
+    assert {step.epoch: step.real_tokens for step in steps if len(step.examples) == 1}.keys() == {0, 1, 2}
+    tokens = [sum(step.real_tokens for step in steps if step.epoch == epoch) for epoch in range(3)]
+    assert tokens == [9, 16, 15]
+    assert {step.shape for step in steps} == {(1, shape.rows, shape.tokens) for shape in made.shapes}
+    for step in steps:
+        assert set(examples_of(step.arrays)) == set(step.examples.tolist())
+
+
+def test_data_of_an_epoch_is_made_once_and_the_last_are_kept():
+    made: list[int] = []
+
+    def make(epoch: int) -> Any:
+        made.append(epoch)
+        return object()
+
+    epochs = Epochs(make)
+    with ThreadPoolExecutor(8) as pool:
+        first = list(pool.map(epochs.at, [0] * 100))
+    assert made == [0] and all(one is first[0] for one in first)
+    last = [epochs.at(epoch) for epoch in (1, 0, 1, 2, 1, 2)]
+    assert made == [0, 1, 2] and last[3] is last[5] and last[0] is last[4]
+    assert epochs.at(0) is not first[0]
 
 
 def test_only_what_the_device_reads_is_sent(data):

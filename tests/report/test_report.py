@@ -20,7 +20,8 @@ KEYS = {
     "time_to_first_step_s": NUMBER, "peak_memory_mb": (int, float, type(None)), "warnings": list, "device": str,
     "dtype": str, "best_step": (int, type(None)), "stopped_early": bool, "metric": str, "labels": list, "tables": dict,
     "confusion": (dict, type(None)), "calibration": (dict, type(None)), "max_tokens": int, "micro_batches": int,
-    "lengths": (dict, type(None)), "multi_label": bool,
+    "lengths": (dict, type(None)), "multi_label": bool, "noise": dict, "checkpoint_stall_s": NUMBER,
+    "cpu_threads": (int, type(None)),
 }  # fmt: skip
 
 

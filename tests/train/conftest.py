@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import pytest
 
-from jaxft.recipe import Data, Optim, Recipe, Train
+from jaxft.recipe import Data, Noise, Optim, Recipe, Train
 from jaxft.train.setup import Setup, set_up
 
 
@@ -48,7 +48,13 @@ def set_up_on(tiny, files, tmp_path_factory) -> Callable[..., Setup]:
     cache = tmp_path_factory.mktemp("cache")
 
     def make(
-        task: str = "classify", *, model: Any = None, optim: Optim | None = None, data: Any = None, **train: Any
+        task: str = "classify",
+        *,
+        model: Any = None,
+        optim: Optim | None = None,
+        data: Any = None,
+        noise: Noise | None = None,
+        **train: Any,
     ) -> Setup:
         """data: keys of `Data`; train: keys of `Train`."""
         chosen = Recipe(
@@ -57,6 +63,7 @@ def set_up_on(tiny, files, tmp_path_factory) -> Callable[..., Setup]:
             data=Data(**{"train": str(files[task]), "max_tokens": 64, **(data or {})}),
             train=Train(**{"epochs": 2, "batch_size": 16, **train}),
             optim=optim or Optim(learning_rate=1e-3),
+            noise=noise or Noise(),
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("JAXFT_CACHE", str(cache))

@@ -17,7 +17,8 @@ from jaxft.recipe import Optim
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import optim
-from jaxft.train.loop import Clock, Evaluator, Fitted, fit, params_sha256
+from jaxft.train.hashes import params_sha256
+from jaxft.train.loop import Clock, Evaluator, Fitted, fit
 from jaxft.train.partition import flatten
 from jaxft.train.setup import Setup
 
@@ -250,12 +251,11 @@ def test_minilm_learns_to_tell_spam(set_up_on, fit_on, minilm, sms_spam, tmp_pat
         batch_size=32,
         steps=12,
         eval_every=12,
-        optim=Optim(learning_rate=float(__import__("os").environ.get("LR", "5e-4"))),
+        optim=Optim(learning_rate=5e-4),
     )
     evaluator = Evaluator(setup)
     fitted, folder = fit_on(setup, evaluator)
     losses = [record["loss"] for record in folder.records() if record["kind"] == "train"]
     scores = folder.records()[-1]["scores"]
-    print(losses, scores)
     assert losses[-1] < 0.5 * losses[0] and scores["accuracy"] > 0.93
     assert evaluator.scores("dev", fitted.params)["accuracy"] == scores["accuracy"]

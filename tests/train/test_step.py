@@ -16,6 +16,7 @@ from jaxft import prng
 from jaxft.data.batches import TrainBatches
 from jaxft.recipe import Optim
 from jaxft.train import optim, step
+from jaxft.train.compiled import Compiled
 from jaxft.train.partition import Flat, flatten, nest
 from jaxft.train.setup import Setup
 
@@ -35,20 +36,19 @@ class Trainer:
         self.setup, self.optimiser = setup, optim.make(setup.recipe.optim, setup.num_steps)
         self.initial, frozen = setup.split()
         weights = setup.class_weights()
-        frozen = jax.tree.map(jnp.asarray, frozen)
-        self.constants = step.Constants(frozen, KEY, None if weights is None else jnp.asarray(weights))
         self.model = setup.model(training=True).clone(unroll=unroll)
         smoothing = setup.recipe.train.label_smoothing
         self.made = step.make(self.model, setup.task, self.optimiser, setup.partition, smoothing)
-        self.compiled = step.Compiled(self.made)
+        self.compiled = Compiled(self.made)
+        self.constants = self.compiled.place(step.Constants(frozen, KEY, weights))
 
     def state(self) -> step.State:
-        return step.init(self.initial, self.optimiser)
+        return self.compiled.place(step.init(self.initial, self.optimiser))
 
-    def batch(self, number: int) -> tuple[dict[str, jax.Array], jax.Array]:
+    def batch(self, number: int) -> tuple[dict[str, np.ndarray], int]:
         """Arrays and epoch of a step."""
         batch = self.setup.batches().make(number)
-        return {name: jnp.asarray(values) for name, values in batch.arrays.items()}, jnp.uint32(batch.epoch)
+        return batch.arrays, batch.epoch
 
     def take(self, numbers: Iterable[int] = STEPS) -> Taken:
         """The steps of those numbers, from the initial state."""
@@ -57,7 +57,7 @@ class Trainer:
             state, info = self.compiled(state, *self.batch(number), self.constants)
             infos.append(info)
         moved = self.moved(state.trainable)
-        return Taken(state, moved, [float(info.loss) for info in infos], [float(info.grad_norm) for info in infos])
+        return Taken(state, moved, [info.loss.item() for info in infos], [float(info.grad_norm) for info in infos])
 
     def moved(self, params: Flat) -> Flat:
         """How far parameters are from the initial ones, f64."""
@@ -97,8 +97,8 @@ def steps_by_hand(trainer: Trainer) -> ByHand:
     state = trainer.optimiser.init(params)
     for number in STEPS:
         batch, epoch = trainer.batch(number)
-        rows = {name: values[0] for name, values in batch.items()}
-        tree, logits = differentiate(setup.partition.join(params, {}), rows, epoch)
+        rows = {name: jnp.asarray(values[0]) for name, values in batch.items()}
+        tree, logits = differentiate(setup.partition.join(params, {}), rows, jnp.uint32(epoch))
         gradient = flatten(tree)
         first = first or (np.asarray(logits), np.asarray(rows["targets"]))
         norms.append(float(optax.tree.norm(gradient)))
@@ -186,8 +186,8 @@ def test_a_step_repeats_to_the_bit_and_hangs_on_epoch_and_key(trainers):
     trainer, (batch, _) = trainers[0], trainers[0].batch(0)
 
     def loss(epoch: int, key: jax.Array) -> float:
-        constants = trainer.constants._replace(dropout_key=key)
-        return float(trainer.compiled(trainer.state(), batch, jnp.uint32(epoch), constants)[1].loss)
+        constants = trainer.constants._replace(dropout_key=trainer.compiled.place(key))
+        return trainer.compiled(trainer.state(), batch, epoch, constants)[1].loss.item()
 
     other_key = prng.device_words(prng.stream("dropout", 1))
     assert loss(0, KEY) == loss(0, KEY)
@@ -223,8 +223,10 @@ def test_frozen_parameters_keep_their_bits(set_up_on):
 def test_frozen_layers_cost_no_backward_pass(set_up_on):
     def flops(freeze: str) -> float:
         trainer = Trainer(set_up_on(freeze=freeze, **ONE_A_ROW), unroll=2)  # straight-line code: every layer counts
-        lowered = jax.jit(trainer.made).lower(trainer.state(), *trainer.batch(0), trainer.constants)
-        analysis: Any = lowered.cost_analysis()
+        batch, epoch = trainer.batch(0)
+        micro = {name: values[0] for name, values in batch.items()}
+        arguments = (trainer.initial, micro, np.uint32(epoch), trainer.constants, np.float32(1))
+        analysis: Any = jax.jit(trainer.made.gradient).lower(*arguments).cost_analysis()
         return analysis["flops"]
 
     everything, one_layer, head_alone = (flops(freeze) for freeze in ("none", "layers:1", "encoder"))
@@ -243,14 +245,14 @@ def test_nothing_compiles_after_the_first_step_of_each_shape(set_up_on, compilat
     steps = [batches.make(number) for number in range(setup.num_steps)]
     shapes = {batch.shape for batch in steps}
     assert 2 <= len(shapes) <= 3 and len(steps) == 21
-    inputs = [({n: jnp.asarray(v) for n, v in b.arrays.items()}, jnp.uint32(b.epoch)) for b in steps]
     chex.clear_trace_counter()
-    counted: Any = chex.assert_max_traces(trainer.made, n=len(shapes))
-    compiled, state = step.Compiled(counted, told.append), trainer.state()
-    before, counts = len(compilations), []
-    for batch in inputs:
-        state, _ = compiled(state, *batch, trainer.constants)
+    counted: Any = chex.assert_max_traces(trainer.made.gradient, n=len(shapes))
+    compiled = Compiled(trainer.made._replace(gradient=counted), on_compile=told.append)
+    state, before, counts = trainer.state(), len(compilations), []
+    for batch in steps:
+        state, _ = compiled(state, batch.arrays, batch.epoch, trainer.constants)
         counts.append(len(compilations) - before)
-    assert counts == [len({batch.shape for batch in steps[: number + 1]}) for number in range(len(steps))]
-    assert counts[-1] == len(told) == len(compiled.shapes) and set(compiled.shapes) == shapes
+    digest = 1  # of the parameters, compiled once
+    assert counts == [digest + len({batch.shape for batch in steps[: number + 1]}) for number in range(len(steps))]
+    assert counts[-1] - digest == len(told) == len(compiled.shapes) and set(compiled.shapes) == shapes
     assert compiled.compile_s > 0

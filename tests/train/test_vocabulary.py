@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxft import prng
 from jaxft.recipe import Optim
 from jaxft.train import optim, step
+from jaxft.train.compiled import Compiled
 from jaxft.train.partition import Flat
 from jaxft.train.setup import Setup
 from jaxft.train.vocabulary import WORD, Vocabulary
@@ -26,13 +26,13 @@ def trained(setup: Setup) -> tuple[Flat, int]:
     trainable, frozen = setup.split()
     optimiser = optim.make(setup.recipe.optim, setup.num_steps)
     made = step.make(setup.model(training=True).clone(unroll=1), setup.task, optimiser, setup.partition, 0.0)
-    compiled, batches, state = step.Compiled(made), setup.batches(), step.init(trainable, optimiser)
+    compiled, batches = Compiled(made), setup.batches()
+    state = compiled.place(step.init(trainable, optimiser))
     held = sum(leaf.size for leaf in jax.tree.leaves(state))
-    constants = step.Constants(jax.tree.map(jnp.asarray, frozen), prng.device_words(prng.stream("dropout", 0)), None)
+    constants = compiled.place(step.Constants(frozen, prng.device_words(prng.stream("dropout", 0)), None))
     for number in range(STEPS):
         batch = batches.make(number)
-        arrays = {name: jnp.asarray(values) for name, values in batch.arrays.items()}
-        state, _ = compiled(state, arrays, jnp.uint32(batch.epoch), constants)
+        state, _ = compiled(state, batch.arrays, batch.epoch, constants)
     return {path: np.asarray(leaf) for path, leaf in setup.widen(state.trainable, STEPS).items()}, held
 
 

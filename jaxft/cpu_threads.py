@@ -1,0 +1,40 @@
+"""How many threads XLA computes in on CPU: part of what decides a result's bits.
+
+XLA:CPU cuts large matrix products by the size of its thread pool, which decides the order of additions. The pool has as
+many threads as the environment variable NPROC says, else as there are cores in use, and never fewer than (emulated)
+devices. Canonical numerics pins it, so that a machine's core count no longer shows in the result.
+"""
+
+from __future__ import annotations
+
+import os
+
+THREADS = 8
+"""Of canonical numerics: enough for 8 emulated devices; on fewer cores the system shares them out."""
+VARIABLE = "NPROC"
+
+
+def pin(threads: int = THREADS) -> None:
+    """Sets the pool's size unless the user chose it; without effect once JAX has started its backend."""
+    if VARIABLE not in os.environ and not _started():
+        os.environ[VARIABLE] = str(threads)
+
+
+def in_use() -> int | None:
+    """Threads of the pool; None where an accelerator computes. Starts the backend."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return None
+    return max(int(os.environ.get(VARIABLE) or cores()), jax.local_device_count())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _started() -> bool:
+    from jax._src import xla_bridge  # JAX has no public word for it
+
+    return xla_bridge.backends_are_initialized()

@@ -1,0 +1,1 @@
+"""Devices: which ones a run computes on."""

@@ -1,0 +1,100 @@
+r"""Canonical sums: the gradients of M micro-batches added in one fixed pairwise tree, whatever devices hold them.
+
+    micro-batch    0   1   2   3   4   5   6   7
+                    \ /     \ /     \ /     \ /      the same additions on 1 device (one micro-batch after another),
+                     +       +       +       +       on 2 (the halves, then one exchange) and on 8 (three exchanges)
+                      \     /         \     /
+                         +               +
+                          \             /
+                                 +
+
+M is a power of two. Device j of d takes the micro-batches from j·M/d on, a whole subtree, so only the top log2 d levels
+cross devices. Floating-point addition commutes but does not associate (Goldberg 1991, section 2.2.3): fixing the tree
+fixes the bits. Inside a device at most log2 M partial sums wait (pairwise summation as a binary counter, Higham 1993,
+section 3). Across devices, recursive halving and doubling (Rabenseifner 2004) moves what an all-reduce moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxft.mesh.devices import DATA
+
+Tree = Any
+"""A pytree of arrays."""
+
+
+class PairwiseSum:
+    """Adds parts that come one after another. add(earlier, later): may overwrite `earlier`.
+
+    At most log2 of the number of parts wait at any time; `total` asks for a power of two of them.
+    """
+
+    def __init__(self, add: Callable[[Tree, Tree], Tree]) -> None:
+        self._add = add
+        self._waiting: list[Tree] = []
+        self._count = 0
+
+    def push(self, part: Tree) -> None:
+        """Takes the next part, and adds up every subtree that it completes."""
+        self._count += 1
+        count = self._count
+        while count % 2 == 0:
+            part = self._add(self._waiting.pop(), part)
+            count //= 2
+        self._waiting.append(part)
+
+    def total(self) -> Tree:
+        """The sum; ValueError if the parts are no power of two."""
+        if len(self._waiting) != 1:
+            raise ValueError(f"{self._count} parts are no power of two")
+        return self._waiting.pop()
+
+
+def across(mesh: Mesh) -> Callable[[Tree], Tree]:
+    """Adds one part a device, each leaf spread over its first axis, in tree order; the sum is on every device."""
+    size = mesh.size
+
+    def add(parts: Tree) -> Tree:
+        return jax.tree.map(lambda x: _halving(x, size) if x.size % size == 0 else _butterfly(x, size), parts)
+
+    return jax.shard_map(add, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec(), check_vma=False)
+
+
+def _butterfly(x: jax.Array, size: int) -> jax.Array:
+    """At each level two devices exchange all of x: log2 d times its bytes a device."""
+    for distance in _distances(size):
+        x = x + _exchange(x, distance, size)
+    return x
+
+
+def _halving(x: jax.Array, size: int) -> jax.Array:
+    """At each level two devices exchange the half that the other one goes on with, nearest first, as the tree adds;
+    then the sums travel back: twice (d - 1) / d times the bytes of x a device."""
+    place, part = jax.lax.axis_index(DATA), x.reshape(-1)
+    for distance in _distances(size):
+        halves, upper = part.reshape(2, -1), _is_upper(place, distance)
+        part = halves[upper] + _exchange(halves[1 - upper], distance, size)
+    for distance in reversed(_distances(size)):
+        other, upper = _exchange(part, distance, size), _is_upper(place, distance)
+        part = jnp.where(upper, jnp.concatenate([other, part]), jnp.concatenate([part, other]))
+    return part.reshape(x.shape)
+
+
+def _distances(size: int) -> list[int]:
+    return [2**level for level in range(size.bit_length() - 1)]
+
+
+def _is_upper(place: jax.Array, distance: int) -> jax.Array:
+    """1 where the partner at that distance comes earlier, else 0."""
+    return place // distance % 2
+
+
+def _exchange(x: jax.Array, distance: int, size: int) -> jax.Array:
+    """What the partner holds."""
+    return jax.lax.ppermute(x, DATA, [(place, place ^ distance) for place in range(size)])

@@ -1,0 +1,161 @@
+"""Replaying a run: the same steps once more, compared with what the run recorded, to the bit.
+
+Compared are, at each recorded step, the digest of the parameters, the loss and the gradient's norm; and the SHA-256 of
+the exported parameters where the replay passes the step that they are of. Nothing is evaluated and nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft import compilation, cpu_threads, recipe
+from jaxft.checkpoint.store import Damaged, Store
+from jaxft.data.prefetch import Prefetch
+from jaxft.errors import UserError
+from jaxft.report.env import environment
+from jaxft.report.progress import Progress
+from jaxft.report.run_folder import RunFolder
+from jaxft.train import optim, resume, step
+from jaxft.train.compiled import Compiled, Info
+from jaxft.train.hashes import params_sha256
+from jaxft.train.loop import compiled_of, constants_of
+from jaxft.train.setup import Setup, set_up
+from jaxft.train.step import State
+
+EXPLAINS = ("jaxft", "git", "python", "packages", "cpu", "cores", "cpu_threads", "devices", "flags")
+"""Parts of env.json that can explain other bits."""
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a replay found. first, last: steps replayed, from 1. compared: how many of them the run had recorded.
+    difference: the first one, none if all is equal. params: whether the exported parameters' hash was compared.
+    environment: what differs from the run's env.json. notes: checkpoints that were passed over."""
+
+    first: int
+    last: int
+    compared: int
+    difference: str
+    params: bool
+    environment: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def replay(folder: RunFolder, first: int = 1, last: int | None = None, *, quiet: bool = False) -> Verdict:
+    """Replays steps `first` to `last` (none: to the end), from the newest whole checkpoint before them.
+
+    Raises UserError where there is no such run, no such step, or the data changed.
+    """
+    records, report = _recorded(folder)
+    chosen, was = recipe.load(folder.recipe), _read(folder.env)
+    if chosen.numerics == "canonical":
+        cpu_threads.pin(was.get("cpu_threads") or cpu_threads.THREADS)
+    compilation.keep()
+    end = max(records)
+    if not 1 <= first <= (last or end) <= end:
+        raise UserError("--steps", f"{first}:{last or end} is not within the run's steps 1:{end}")
+    setup = set_up(chosen)
+    _check_data(setup, report)
+    begin, state, notes = _start(setup, folder, first - 1)
+    with Progress(last or end, start_step=begin, quiet=quiet) as progress:
+        steps = _steps(setup, begin, state, last or end, progress)
+        compared, difference, params = 0, "", False
+        for done, info, params_now in steps:
+            if done >= first and done in records:
+                compared += 1
+                difference = _differs(done, info, records[done])
+            if not difference and report and done == (report["best_step"] or report["steps"]):
+                params = True
+                sha256 = params_sha256(params_now())
+                if sha256 != report["params_sha256"]:
+                    difference = f"the parameters of step {done} have sha256 {sha256}, not {report['params_sha256']}"
+            if difference:
+                break
+    return Verdict(begin + 1, done, compared, difference, params, tuple(_changes(was, environment())), notes)
+
+
+def _recorded(folder: RunFolder) -> tuple[dict[int, Tree], Tree]:
+    """Step -> its record in metrics.jsonl; and report.json, empty for an unfinished run."""
+    if not (folder.holds_run and folder.recipe.is_file()):
+        raise UserError(str(folder.path), "holds no run", "name the folder that a run wrote (`out` in its recipe)")
+    records = {record["step"]: record for record in folder.records() if record["kind"] == "train"}
+    if not records:
+        raise UserError(str(folder.path), "the run has no recorded step yet", "let it run")
+    return records, _read(folder.report_json) if folder.finished else {}
+
+
+def _read(path: Any) -> Tree:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(str(path), f"cannot be read: {error}") from None
+
+
+def _check_data(setup: Setup, report: Tree) -> None:
+    for split, examples in setup.corpus.splits.items():
+        was = report["data"]["sha256"].get(split) if report else examples.sha256
+        if was != examples.sha256:
+            raise UserError(
+                f"data.{split}",
+                f"the data changed since the run: sha256 was {was}, now {examples.sha256}",
+                "restore it",
+            )
+
+
+def _start(setup: Setup, folder: RunFolder, latest: int) -> tuple[int, State, tuple[str, ...]]:
+    """The newest whole checkpoint of at most `latest` steps, or the beginning."""
+    optimiser = optim.make(setup.recipe.optim, setup.num_steps)
+    initial = jax.tree.map(np.asarray, step.init(setup.split()[0], optimiser))
+    store, notes = Store(folder.checkpoints), []
+    for number in reversed(store.steps()):
+        if number <= latest:
+            try:
+                return number, resume.restored(store.load(number), initial, str(store.folder)), tuple(notes)
+            except Damaged as damaged:
+                notes.append(f"{damaged}; it is passed over")
+    return 0, initial, tuple(notes)
+
+
+def _steps(
+    setup: Setup, begin: int, state: State, last: int, progress: Progress
+) -> Iterator[tuple[int, Info, Callable[[], Tree]]]:
+    """Yields (steps done, what the step told, its whole parameters when called)."""
+    optimiser = optim.make(setup.recipe.optim, setup.num_steps)
+    compiled: Compiled = compiled_of(setup, optimiser, progress)
+    frozen = setup.split()[1]
+    constants, now = compiled.place(constants_of(setup, frozen)), compiled.place(state)
+    with Prefetch(setup.batches().make, range(begin, last)) as batches:
+        for batch in batches:
+            now, info = compiled(now, batch.arrays, batch.epoch, constants)
+            done, trainable = batch.step + 1, now.trainable
+            progress.step(done, np.asarray(info.loss).item(), batch.real_tokens)
+
+            def params(done: int = done, trainable: Any = trainable) -> Tree:
+                host = {path: np.array(leaf.addressable_data(0)) for path, leaf in trainable.items()}
+                return setup.partition.whole(setup.widen(host, done), frozen)
+
+            yield done, info, params
+
+
+def _differs(done: int, info: Info, record: Tree) -> str:
+    """What of a step is not as recorded; empty if nothing."""
+    now = {
+        "digest": f"{int(info.digest):08x}",
+        "loss": np.asarray(info.loss).item(),
+        "grad_norm": float(info.grad_norm),
+    }
+    told = [f"{name} {value}, recorded {record[name]}" for name, value in now.items() if value != record[name]]
+    return f"step {done} is the first that differs: {'; '.join(told)}" if told else ""
+
+
+def _changes(was: Tree, now: Tree) -> Iterator[str]:
+    for key, old, new in resume.differences({k: was.get(k) for k in EXPLAINS}, {k: now.get(k) for k in EXPLAINS}):
+        yield f"{key} was {old}, is {new}"

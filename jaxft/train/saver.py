@@ -1,0 +1,87 @@
+"""Checkpoints of the training loop: when they are due, what they cost, and what is said when one fails."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+import optax
+
+from jaxft.checkpoint.store import Store
+from jaxft.report.run_folder import RunFolder
+from jaxft.train import resume
+from jaxft.train.interrupt import Interrupted
+from jaxft.train.partition import Flat
+from jaxft.train.resume import Start
+from jaxft.train.setup import Setup
+from jaxft.train.step import State
+
+if TYPE_CHECKING:
+    from jaxft.train.loop import Clock, Log
+
+
+class Saver:
+    """Finds where a run goes on, and saves it. stall_s: seconds that training stood still for it."""
+
+    def __init__(self, setup: Setup, folder: RunFolder, clock: Clock, log: Log) -> None:
+        self._setup, self._folder, self._clock, self._log = setup, folder, clock, log
+        self._store = Store(folder.checkpoints, keep=setup.recipe.train.keep_checkpoints)
+        self._identity: resume.Tree = {}
+        self._copying_s = 0.0
+
+    def start(self, optimiser: optax.GradientTransformation, trainable: Flat) -> Start:
+        """The newest state that is whole; metrics.jsonl and clock are set back to it. Raises UserError."""
+        self._store.clean()
+        start = resume.find(self._setup, self._store, self._folder.records(), optimiser, trainable)
+        self._folder.rewind(start.step)
+        for note in start.notes:
+            self._log.warn(note)
+        self._clock.go_on(start.counts)
+        return start
+
+    @property
+    def stall_s(self) -> float:
+        return self._copying_s + self._store.waited_s
+
+    def is_due(self, done: int, evaluated: bool) -> bool:
+        """Whether a checkpoint is due after so many steps, the last of which was followed by an evaluation or not."""
+        every = self._setup.recipe.train.save_every
+        return evaluated if every is None else done % every == 0 or done == self._setup.num_steps
+
+    def to_host(self, state: State) -> State:
+        """A copy that outlives the donation of the state."""
+        since = time.perf_counter()
+        host = jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0), copy=True), state)
+        self._copying_s += time.perf_counter() - since
+        return host
+
+    def save(self, host: State, done: int, best_step: int | None) -> None:
+        """Saves a state in the background, after what metrics.jsonl says about it is on the disk."""
+        self._identity = self._identity or resume.identity(self._setup)
+        self._folder.sync_metrics()
+        saved = resume.snapshot(host, self._setup, self._identity, self._clock.counts(), done)
+        self._store.save(saved, protect=() if best_step is None else (best_step,))
+
+    def tell_failure(self) -> None:
+        """Says what a save that has ended met, if it failed. The next one is tried as if nothing had been."""
+        failure = self._store.failure()
+        if failure is not None:
+            steps = self._store.steps()
+            last = f"the last good one is of step {steps[-1]:,}" if steps else "there is none yet"
+            self._log.warn(f"a checkpoint could not be written: {failure}; training goes on, {last}")
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        self._store.wait()
+        self.tell_failure()
+
+    def interrupted(self, done: int, number: int) -> Interrupted:
+        """What ends a run that a signal stopped after so many steps."""
+        self.wait()
+        steps, total = self._store.steps(), self._setup.num_steps
+        last = steps[-1] if steps else 0
+        kept = f"saved in {self._folder.path}" if last == done else f"the last checkpoint is of step {last:,}"
+        message = f"interrupted after step {done:,} of {total:,}; {kept}: the same command goes on from there"
+        return Interrupted(message, number)
