@@ -2,19 +2,17 @@
 
 XLA:CPU cuts large matrix products by the size of its thread pool, which decides the order of additions. The pool has as
 many threads as the environment variable NPROC says, else as there are cores in use, and never fewer than (emulated)
-devices. Canonical numerics pins it, so that a machine's core count no longer shows in the result.
+devices. A run records it; whoever goes on with the run takes the same size, on any number of cores.
 """
 
 from __future__ import annotations
 
 import os
 
-THREADS = 8
-"""Of canonical numerics: enough for 8 emulated devices; on fewer cores the system shares them out."""
 VARIABLE = "NPROC"
 
 
-def pin(threads: int = THREADS) -> None:
+def pin(threads: int) -> None:
     """Sets the pool's size unless the user chose it; without effect once JAX has started its backend."""
     if VARIABLE not in os.environ and not _started():
         os.environ[VARIABLE] = str(threads)
@@ -26,7 +24,7 @@ def in_use() -> int | None:
 
     if jax.default_backend() != "cpu":
         return None
-    return max(int(os.environ.get(VARIABLE) or cores()), jax.local_device_count())
+    return max(int(os.environ.get(VARIABLE) or 0) or cores(), jax.local_device_count())
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ import jax
 import machine
 import protocol
 
-from jaxft import allocator, cpu_threads, prng
+from jaxft import allocator, prng
 from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.recipe import Data, Optim, Recipe, Train, stream_seeds
@@ -103,9 +103,7 @@ def main() -> None:
     parser.add_argument("--packing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--serve", action="store_true", required=True, help="be a worker: commands on standard input")
     options = parser.parse_args()
-    allocator.tune()  # as the command line does, and then
-    if options.numerics == "canonical":
-        cpu_threads.pin()
+    allocator.tune()  # as the command line does
     protocol.serve(lambda: Trainer(conll_recipe(options)), "jaxft", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -7,20 +7,33 @@ from typing import Any
 
 import tyro
 
-HELP = "versions, devices and settings, for a bug report"
+from jaxft import recipe as recipes_
+from jaxft import recipes
+from jaxft.recipe import Recipe, stream_seeds
+from jaxft.report.run_folder import RunFolder
+
+HELP = "versions, devices, settings and seeds, for a bug report"
 
 
-def show(json: bool = False) -> int:
-    """Prints versions, devices and settings, for a bug report.
+def show(recipe: tyro.conf.Positional[str] = "", json: bool = False) -> int:
+    """Prints versions, devices, settings and the seed of every stream, for a bug report.
 
     Args:
+        recipe: The recipe whose seeds are shown: a file, a shipped one, or a run folder. Empty: those by default.
         json: As JSON.
     """
     from jaxft.report.env import environment
 
-    found = environment()
+    found = {**environment(), "seeds": stream_seeds(_recipe(recipe))}
     print(_as_json(found) if json else "\n".join(_lines(found)))
     return 0
+
+
+def _recipe(name: str) -> Recipe:
+    if not name:
+        return Recipe()
+    folder = RunFolder(name)
+    return recipes_.load(folder.recipe if folder.holds_run else recipes.find(name))
 
 
 def main(argv: list[str]) -> int:

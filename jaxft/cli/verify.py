@@ -19,8 +19,7 @@ HELP = "replays a run, or some of its steps, and compares the results to the bit
 class Verify:
     """Replays a run and compares every recorded step, and the exported parameters, to the bit.
 
-    Exit code 0 if all is equal, 1 if not: then the first step that differs is named, and what of the environment changed
-    since the run.
+    Exit code 0 if all is equal, 1 if not: then the first step that differs is named, and what changed since the run.
     """
 
     run: tyro.conf.Positional[str]

@@ -35,12 +35,11 @@ Batch = Mapping[str, Any]
 
 class Info(NamedTuple):
     """What a step tells. loss: mean over targets, f32 [1]. grad_norm: before clipping, f32 []. finite: bool
-    [M, B, S or L] in parts along M, whether each loss is a number. digest: of the new parameters, uint32 []."""
+    [M, B, S or L] in parts along M, whether each loss is a number."""
 
     loss: Array
     grad_norm: Array
     finite: tuple[Array, ...]
-    digest: Array
 
     def all_finite(self) -> np.ndarray:
         """`finite` as one array, micro-batches in order."""
@@ -101,11 +100,11 @@ class Compiled:
             spread = jax.device_put(dict(batch), devices.spread(self.mesh))
             program = self._program((shape, "whole", kind), self._whole, state, spread, number, constants)
             state, loss, norm, finite = program(state, spread, number, constants)
-        return state, Info(loss, norm, finite, self._run("digest", self._digest, state.trainable))
+        return state, Info(loss, norm, finite)
 
-    def digest(self, state: State) -> int:
-        """Of all numbers of a state."""
-        return int(self._run("digest of the state", self._digest, state))
+    def digest(self, tree: Any) -> str:
+        """8 hexadecimal digits of all bits of a state, or a part of one; see step.digest."""
+        return f"{int(self._run(f'digest of {len(jax.tree.leaves(tree))}', self._digest, tree)):08x}"
 
     def _in_pieces(self, state: State, batch: Batch, epoch: Array, constants: Constants):
         shape, kind = batch["tokens"].shape, batch["targets"].shape

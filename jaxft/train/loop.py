@@ -27,6 +27,9 @@ from jaxft.train.resume import Counts, Start
 from jaxft.train.saver import Saver
 from jaxft.train.setup import Setup
 
+DIGEST_EVERY = 10
+"""Steps between digests of the parameters in metrics.jsonl (canonical numerics); one takes as long as reading them."""
+
 
 @dataclass
 class Clock:
@@ -83,6 +86,7 @@ class Fitted(NamedTuple):
 class _Pending(NamedTuple):
     batch: StepBatch
     info: Info
+    digest: str | None
 
 
 def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluator, clock: Clock) -> Fitted:
@@ -101,22 +105,24 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
     stopping, done = start.stopping, start.step
     batches = setup.batches()
     ahead = range(done, done if stopping.should_stop else num_steps)
-    expected = _rehearse(compiled, start, batches, constants) if ahead and _is_canonical(setup) else None
-    state = compiled.place(start.state)
     eval_every, pending = train.eval_every or setup.steps_per_epoch, deque[_Pending]()
-    since, before_compile = time.perf_counter(), compiled.compile_s
+    canonical = setup.recipe.numerics == "canonical"
 
     with Watch(log.interrupted) as watch, Prefetch(batches.make, ahead) as prefetched:
+        expected = _rehearse(compiled, start, batches, constants) if ahead and canonical else None
+        state = compiled.place(start.state)
+        since, before_compile = time.perf_counter(), compiled.compile_s
         for batch in prefetched:
             state, info = compiled(state, batch.arrays, batch.epoch, constants)
             if expected is not None:
                 expected = _compare(expected, compiled.digest(state))
-            pending.append(_Pending(batch, info))
+            done = batch.step + 1
+            digest = compiled.digest(state.trainable) if canonical and done % DIGEST_EVERY == 0 else None
+            pending.append(_Pending(batch, info, digest))
             if len(pending) > 1:  # the device is busy with this step: look at the one before
                 log.took(pending.popleft())
             saver.tell_failure()
             clock.count(batch)
-            done = batch.step + 1
             if done == start.step + 1:
                 log.took(pending.popleft())
                 clock.first_step_s = clock.session_s
@@ -168,21 +174,18 @@ def compiled_of(setup: Setup, optimiser: Any, progress: Progress) -> Compiled:
     return Compiled(made, mesh, numerics=setup.recipe.numerics, on_compile=progress.compiling)
 
 
-def _is_canonical(setup: Setup) -> bool:
-    return setup.recipe.numerics == "canonical"
-
-
-def _rehearse(compiled: Compiled, start: Start, batches: TrainBatches, constants: step.Constants) -> int:
+def _rehearse(compiled: Compiled, start: Start, batches: TrainBatches, constants: step.Constants) -> str:
     """Digest of the state after the first step, which is taken once more in earnest."""
     batch = batches.make(start.step)
     state, _ = compiled(compiled.place(start.state), batch.arrays, batch.epoch, constants)
+    compiled.digest(state.trainable)  # compiled now rather than in the middle of the run
     return compiled.digest(state)
 
 
-def _compare(expected: int, came: int) -> None:
+def _compare(expected: str, came: str) -> None:
     """Raises UserError where the first step, taken twice, gave two results."""
     if came != expected:
-        what = f"the same step gave other bits the second time (digests {expected:08x} and {came:08x})"
+        what = f"the same step gave other bits the second time (digests {expected} and {came})"
         fix = "on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true; or `--numerics fast`, which promises no bits"
         raise UserError("numerics: canonical", what, fix)
 
@@ -231,8 +234,8 @@ class Log:
         if done % self._setup.recipe.train.log_every == 0 or done in (1, self._setup.num_steps):
             rate = float(self._learning_rate(batch.step))
             record = {"kind": "train", "step": done, "epoch": batch.epoch, "loss": loss, "learning_rate": rate}
-            told = {"grad_norm": norm, "real_tokens": batch.real_tokens, "digest": f"{int(info.digest):08x}"}
-            self._folder.log(record | told)
+            told: dict[str, Any] = {"grad_norm": norm, "real_tokens": batch.real_tokens}
+            self._folder.log(record | told | ({"digest": pending.digest} if pending.digest else {}))
 
     def warn(self, text: str) -> None:
         """Shows a warning, and keeps it for the report."""

@@ -1,7 +1,8 @@
 """Replaying a run: the same steps once more, compared with what the run recorded, to the bit.
 
-Compared are, at each recorded step, the digest of the parameters, the loss and the gradient's norm; and the SHA-256 of
-the exported parameters where the replay passes the step that they are of. Nothing is evaluated and nothing is written.
+Compared are, at each recorded step, the loss and the gradient's norm, and where the run recorded it a digest of all
+parameters; and the SHA-256 of the exported parameters where the replay passes the step that they are of. Nothing is
+evaluated and nothing is written.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxft import compilation, cpu_threads, recipe
+from jaxft import compilation, recipe
 from jaxft.checkpoint.store import Damaged, Store
 from jaxft.data.prefetch import Prefetch
 from jaxft.errors import UserError
@@ -56,8 +58,7 @@ def replay(folder: RunFolder, first: int = 1, last: int | None = None, *, quiet:
     """
     records, report = _recorded(folder)
     chosen, was = recipe.load(folder.recipe), _read(folder.env)
-    if chosen.numerics == "canonical":
-        cpu_threads.pin(was.get("cpu_threads") or cpu_threads.THREADS)
+    resume.take_threads(folder)
     compilation.keep()
     end = max(records)
     if not 1 <= first <= (last or end) <= end:
@@ -68,10 +69,10 @@ def replay(folder: RunFolder, first: int = 1, last: int | None = None, *, quiet:
     with Progress(last or end, start_step=begin, quiet=quiet) as progress:
         steps = _steps(setup, begin, state, last or end, progress)
         compared, difference, params = 0, "", False
-        for done, info, params_now in steps:
+        for done, info, digest, params_now in steps:
             if done >= first and done in records:
                 compared += 1
-                difference = _differs(done, info, records[done])
+                difference = _differs(done, info, digest, records[done])
             if not difference and report and done == (report["best_step"] or report["steps"]):
                 params = True
                 sha256 = params_sha256(params_now())
@@ -126,8 +127,8 @@ def _start(setup: Setup, folder: RunFolder, latest: int) -> tuple[int, State, tu
 
 def _steps(
     setup: Setup, begin: int, state: State, last: int, progress: Progress
-) -> Iterator[tuple[int, Info, Callable[[], Tree]]]:
-    """Yields (steps done, what the step told, its whole parameters when called)."""
+) -> Iterator[tuple[int, Info, Callable[[], str], Callable[[], Tree]]]:
+    """Yields (steps done, what the step told, and when called, digest and whole parameters)."""
     optimiser = optim.make(setup.recipe.optim, setup.num_steps)
     compiled: Compiled = compiled_of(setup, optimiser, progress)
     frozen = setup.split()[1]
@@ -142,16 +143,14 @@ def _steps(
                 host = {path: np.array(leaf.addressable_data(0)) for path, leaf in trainable.items()}
                 return setup.partition.whole(setup.widen(host, done), frozen)
 
-            yield done, info, params
+            yield done, info, partial(compiled.digest, trainable), params
 
 
-def _differs(done: int, info: Info, record: Tree) -> str:
+def _differs(done: int, info: Info, digest: Callable[[], str], record: Tree) -> str:
     """What of a step is not as recorded; empty if nothing."""
-    now = {
-        "digest": f"{int(info.digest):08x}",
-        "loss": np.asarray(info.loss).item(),
-        "grad_norm": float(info.grad_norm),
-    }
+    now: Tree = {"loss": np.asarray(info.loss).item(), "grad_norm": float(info.grad_norm)}
+    if "digest" in record:
+        now["digest"] = digest()
     told = [f"{name} {value}, recorded {record[name]}" for name, value in now.items() if value != record[name]]
     return f"step {done} is the first that differs: {'; '.join(told)}" if told else ""
 

@@ -7,8 +7,10 @@ metrics.jsonl, its parameters off the checkpoint of its step.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from jaxft import cpu_threads, recipe
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Recipe
+from jaxft.report.run_folder import RunFolder
 from jaxft.train import step
 from jaxft.train.hashes import params_sha256
 from jaxft.train.partition import Flat
@@ -132,6 +135,14 @@ def check_recipe(there: Recipe, chosen: Recipe, where: str) -> None:
     empty: Tree = {"labels": [], "data": {}, "model": "", "place": {}}
     saved, now = ({**empty, "recipe": recipe.to_tree(one)} for one in (there, chosen))
     check_identity(saved, now, where)
+
+
+def take_threads(folder: RunFolder) -> None:
+    """Gives XLA:CPU the thread pool that the run in the folder began with, if it is known and none was chosen."""
+    with contextlib.suppress(OSError, ValueError):  # no env.json yet, or half of one
+        threads = json.loads(folder.env.read_text("utf-8")).get("cpu_threads")
+        if threads:
+            cpu_threads.pin(threads)
 
 
 def _shown(value: Any) -> str:

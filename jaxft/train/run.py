@@ -36,13 +36,13 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
     Raises UserError on bad inputs, before anything is written.
     """
     clock, console = Clock(), console or Console(quiet=quiet)
-    if chosen.numerics == "canonical":
-        cpu_threads.pin()
     compilation.keep()
     folder = RunFolder(chosen.out)
     resumes = folder.resumable and not overwrite
     if resumes and folder.recipe.is_file():
         resume.check_recipe(recipe.load(folder.recipe), chosen, chosen.out)
+    if resumes:
+        resume.take_threads(folder)
     setup = set_up(chosen)
     _prepare(folder, chosen, overwrite, resumes)
     for warning in setup.warnings:
