@@ -23,6 +23,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -326,24 +327,64 @@ def _listed(moments: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in moments.most_common())
 
 
+def disturbed(options: argparse.Namespace) -> dict[str, Outcome]:
+    """Signal -> what became of the runs it was sent to."""
+    warm_up()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, data = prepare(folder)
+        wanted = {"SIGKILL": (kill, options.kills), "SIGTERM": (term, options.terms)}
+        return {
+            signal_name: disturb(kind, count, folder, model, data, options.seed + at, options.each)
+            for at, (signal_name, (kind, count)) in enumerate(wanted.items())
+            if count
+        }
+
+
+def shared_out(options: argparse.Namespace) -> dict[str, Outcome]:
+    """The same, by several processes side by side, each with seeds and a share of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(job) for job in range(options.jobs)]
+        workers = []
+        for job, folder in enumerate(folders):
+            folder.mkdir()
+            shares = [count // options.jobs + (job < count % options.jobs) for count in (options.kills, options.terms)]
+            words = [
+                "--kills",
+                shares[0],
+                "--terms",
+                shares[1],
+                "--each",
+                options.each,
+                "--seed",
+                options.seed + 2 * job,
+            ]
+            command = [sys.executable, __file__, *map(str, words), "--results", str(folder)]
+            workers.append(subprocess.Popen(command))
+        for worker in workers:
+            worker.wait()
+        trees = [json.loads((folder / "crashes.json").read_text()) for folder in folders]
+    return {
+        name: Outcome(
+            sum(tree[name]["runs"] for tree in trees),
+            sum(tree[name]["signals"] for tree in trees),
+            sum((Counter(tree[name]["moments"]) for tree in trees), Counter()),
+            [line for tree in trees for line in tree[name]["wrong"]],
+        )
+        for name in trees[0]
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--terms", type=int, default=100)
     parser.add_argument("--each", type=int, default=10, help="most signals a run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--results", type=Path, help="folder for the results (default: results/, and README.md)")
     options = parser.parse_args()
-    warm_up()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model, data = prepare(folder)
-        wanted = {"SIGKILL": (kill, options.kills), "SIGTERM": (term, options.terms)}
-        outcomes = {
-            signal_name: disturb(kind, count, folder, model, data, options.seed + at, options.each)
-            for at, (signal_name, (kind, count)) in enumerate(wanted.items())
-            if count
-        }
+    outcomes = disturbed(options) if options.jobs == 1 else shared_out(options)
     text = report(outcomes)
     print(text)
     import tables

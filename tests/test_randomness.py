@@ -19,7 +19,7 @@ from jaxft.train.hashes import params_sha256
 from jaxft.train.loop import constants_of
 from jaxft.train.setup import Setup, set_up
 
-ROOTS = [Path(package.__file__).parent for package in (jaxft, kernels)]
+ROOTS = [Path(str(package.__file__)).parent for package in (jaxft, kernels)]
 SOURCES = [
     path for root in ROOTS for path in root.rglob("*.py") if path.name != "cases.py"
 ]  # those are inputs of tests

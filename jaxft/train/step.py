@@ -41,7 +41,7 @@ class Constants(NamedTuple):
 
     frozen: Flat
     dropout_key: Array
-    class_weights: Array | None
+    class_weights: Array | np.ndarray | None
 
 
 def init(trainable: Flat, optimiser: optax.GradientTransformation) -> State:
