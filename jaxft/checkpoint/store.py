@@ -128,6 +128,13 @@ class Store:
         found = (int(name.removeprefix("step_")) for name in names if re.fullmatch(r"step_\d{8,}", name))
         return sorted(step for step in found if self._path(step).name in names)
 
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, for a run that starts again from `step`. OSError."""
+        self.wait()
+        for later in self.steps():
+            if later > step:
+                self._remove(later)
+
     def load(self, step: int) -> Snapshot:
         """The checkpoint of one step, bit for bit as it was saved.
 

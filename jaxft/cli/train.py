@@ -35,8 +35,9 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         run(args.keys, overwrite=args.overwrite, quiet=args.quiet)
-    except Interrupted:
-        raise
+    except Interrupted as stop:
+        hint = " (without --overwrite)" if args.overwrite else ""
+        raise Interrupted(f"{stop}{hint}", stop.number) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(args.keys.out)) from None
     sys.stdout.flush()

@@ -37,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
     from jaxft.train.replay import replay
 
     found = replay(RunFolder(args.run), first, last, quiet=args.quiet)
+    if not (found.compared or found.params):
+        fix = "other steps, or none for the whole run; `train.log_every` says how many are recorded"
+        raise UserError("--steps", f"the run recorded none of the steps {first} to {found.last}", fix)
     for note in found.notes:
         print(f"warning: {note}")
     steps = f"steps {found.first:,} to {found.last:,} replayed, {found.compared:,} compared"

@@ -42,7 +42,7 @@ class Predictor:
 
     def __call__(self, params: Any, data: Dataset, widths: tuple[int, ...], num_words: list[int]) -> Predictions:
         """params: as the model takes them. num_words: of each example (read for tagging only)."""
-        flat = None
+        flat, params = None, jax.device_put(params)  # once, not once a batch
         running: list[tuple[np.ndarray, np.ndarray, jax.Array]] = []
         for _, arrays in evaluation_batches(data, widths, self._tokens):
             batch = {name: jnp.asarray(arrays[name]) for name in _DEVICE_KEYS}

@@ -26,17 +26,13 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "cores_usable": cpu_threads.cores(),
         "memory_gb": memory_gb(),
         "devices": _devices(),
         "cpu_threads": _cpu_threads(),
-        "flags": {
-            name: os.environ[name]
-            for name in sorted(os.environ)
-            if name.startswith(("XLA_", "JAX_", "LIBTPU_", "NPROC"))
-        },
+        "flags": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(FLAGS)},
     }
 
 
@@ -99,7 +95,7 @@ def memory_gb() -> float | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

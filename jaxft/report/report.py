@@ -162,15 +162,16 @@ def _run_grid(result: Result) -> tables.Grid:
 
 def _again(result: Result, folder: RunFolder) -> str:
     again = shlex.join(["jaxft", "train", str(folder.recipe), "--out", f"{folder.path}-again"])
-    return f"```\n{again}\n```\n\n{guarantee(result)}\n\nParameters (sha256): `{result.params_sha256}`\n"
+    return f"```\n{again}\n```\n\n{guarantee(result, folder)}\n\nParameters (sha256): `{result.params_sha256}`\n"
 
 
-def guarantee(result: Result) -> str:
+def guarantee(result: Result, folder: RunFolder) -> str:
     """What the run's numerics promise, in Markdown."""
     if result.numerics == "canonical":
         return (
             "Numerics: **canonical**. The same recipe gives the same parameters, to the bit, when it is run again on "
-            "the same kind of device, with the same number of cores and the versions of `env.json`."
+            "the same kind of device, any number of them that divides `train.micro_batches`, with the versions and, on "
+            f"CPU, the thread pool of `env.json`; `{shlex.join(['jaxft', 'verify', str(folder.path)])}` does so."
         )
     return (
         "Numerics: **fast**. Sums are taken in the quickest order, so another number of devices can change the last "

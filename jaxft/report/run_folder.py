@@ -16,6 +16,7 @@ was: {"loss": null, "loss_is": "nan"}. Lists do the same with one word for their
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -158,13 +159,22 @@ class RunFolder:
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one record to metrics.jsonl; it is in the file when this returns."""
         line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
-        with open(self.metrics, "a", encoding="utf-8", newline="\n") as file:
+        with self._writing(), open(self.metrics, "a", encoding="utf-8", newline="\n") as file:
             file.write(line)
 
     def sync_metrics(self) -> None:
         """Forces metrics.jsonl to the disk."""
-        with open(self.metrics, "rb") as file:
+        with self._writing(), open(self.metrics, "rb") as file:
             os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """UserError where the disk is full or fails."""
+        try:
+            yield
+        except OSError as error:
+            fix = "make room; the same command then goes on from the last checkpoint"
+            raise UserError(str(self.metrics), f"cannot be written: {error}", fix) from None
 
     def records(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, in order. A torn last line (the run was killed while writing) is left out;

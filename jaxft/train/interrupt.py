@@ -6,6 +6,7 @@ read off a socket, which the operating system's handler writes to, by a thread o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -46,7 +47,8 @@ class Watch:
         for number in SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before[number] = signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._read, name="jaxft-signals", daemon=True).start()
+        self._thread = threading.Thread(target=self._read, name="jaxft-signals", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -55,7 +57,8 @@ class Watch:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup)
-        self._writer.close()  # ends the thread
+        self._writer.close()  # ends the thread, once it has read what came before
+        self._thread.join()
 
     def _read(self) -> None:
         with self._reader:
@@ -67,4 +70,5 @@ class Watch:
                     os.write(2, b"\nstopped at once; nothing more was saved\n")
                     os._exit(128 + number)
                 self.number = number
-                self._on_first(signal.Signals(number).name)
+                with contextlib.suppress(OSError):  # nobody reads what is said
+                    self._on_first(signal.Signals(number).name)

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -149,7 +150,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
 
     if watch.number:
         raise saver.interrupted(done, watch.number)
-    saver.wait()
+    saver.finish()
     final = saver.to_host(state).trainable if stopping.best_params is None else stopping.best_params
     return Fitted(
         params=setup.partition.whole(setup.widen(final, stopping.best_step or done), frozen),
@@ -171,6 +172,9 @@ def compiled_of(setup: Setup, optimiser: Any, progress: Progress) -> Compiled:
     train = setup.recipe.train
     made = step.make(setup.model(training=True), setup.task, optimiser, setup.partition, train.label_smoothing)
     mesh = devices.choose(setup.recipe.mesh.data, train.micro_batches)
+    if mesh.size < len(jax.devices()):
+        told = f"{mesh.size} of {len(jax.devices())} devices compute(s): train.micro_batches is {train.micro_batches}"
+        progress.message(f"{told}, mesh.data {setup.recipe.mesh.data}")
     return Compiled(made, mesh, numerics=setup.recipe.numerics, on_compile=progress.compiling)
 
 

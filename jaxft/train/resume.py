@@ -24,6 +24,7 @@ from jaxft import cpu_threads, recipe
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Recipe
+from jaxft.report.env import cpu_name
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import step
 from jaxft.train.hashes import params_sha256
@@ -35,8 +36,7 @@ from jaxft.train.stop import EarlyStopping
 FORMAT = 1
 MAY_CHANGE = ("out", "mesh.", "train.save_every", "train.keep_checkpoints")
 """Keys of the recipe that decide no bit of the result."""
-PLACE = ("platform", "device", "cpu_threads", "jaxlib")
-"""What the bits of canonical numerics depend on beside recipe and data."""
+CONFUSION = "noise.label_confusion"
 NO_PROMISE = "the result's bits are promised for one and the same of these"
 
 Tree = dict[str, Any]
@@ -74,20 +74,24 @@ def identity(setup: Setup) -> Tree:
     return {
         "recipe": recipe.to_tree(setup.recipe),
         "labels": list(setup.labels),
-        "data": {name: examples.sha256 for name, examples in setup.corpus.splits.items()} | _noise_file(setup),
+        "data": {name: examples.sha256 for name, examples in setup.corpus.splits.items()} | _files(setup),
         "model": params_sha256(setup.params),
         "place": {
             "platform": device.platform,
             "device": device.device_kind,
             "cpu_threads": cpu_threads.in_use(),
+            "cpu": cpu_name() if device.platform == "cpu" else None,
+            "jax": jax.__version__,
             "jaxlib": jaxlib.__version__,
         },
     }
 
 
-def _noise_file(setup: Setup) -> dict[str, str]:
+def _files(setup: Setup) -> dict[str, str]:
+    """Hashes of what else decides the data: the tokens that the tokenizer gives, and a confusion matrix."""
+    tokens = {"tokens": hashlib.sha256(setup.datasets["train"].encoded.tokens.tobytes()).hexdigest()}
     path = setup.recipe.noise.label_confusion
-    return {} if path is None else {"label_confusion": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+    return tokens if path is None else tokens | {CONFUSION: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
 def check_identity(saved: Tree, now: Tree, where: str) -> list[str]:
@@ -106,14 +110,16 @@ def check_identity(saved: Tree, now: Tree, where: str) -> list[str]:
         problems.add(f"label map of {where}", what, "restore the data, or start anew with `--overwrite`")
     for split, old, new in differences(saved["data"], now["data"]):
         what = f"the data changed since the run in {where} began (sha256 {_short(old)}, now {_short(new)})"
-        problems.add(f"data.{split}", what, "restore the data, or start anew with `--overwrite`")
+        problems.add(
+            split if split == CONFUSION else f"data.{split}", what, "restore the data, or start anew with `--overwrite`"
+        )
     if saved["model"] != now["model"]:
         what = f"the initial parameters changed since the run in {where} began"
         problems.add("model", what, "restore the model, or start anew with `--overwrite`")
     for name, old, new in differences(saved["place"], now["place"]):
         what = f"the run in {where} was computed with {name} {old}, this is {new}; {NO_PROMISE}"
         if now["recipe"]["numerics"] == "canonical":
-            fix = f"set NPROC={old}" if name == "cpu_threads" else "go on where it began"
+            fix = f"set NPROC={old}, with no more devices" if name == "cpu_threads" else "go on where it began"
             problems.add("topology", what, f"{fix}, or go on without the promise: `--numerics fast`")
         else:
             notes.append(what)
@@ -203,15 +209,19 @@ def restored(saved: Snapshot, initial: State, where: str) -> State:
 
 
 def find(
-    setup: Setup, store: Store, records: list[Tree], optimiser: optax.GradientTransformation, trainable: Flat
+    setup: Setup,
+    store: Store,
+    whose: Tree,
+    records: list[Tree],
+    optimiser: optax.GradientTransformation,
+    trainable: Flat,
 ) -> Start:
     """The newest checkpoint that is whole, and whose best parameters so far are; else the beginning.
 
-    records: of metrics.jsonl. Raises UserError where the checkpoints belong to another run.
+    whose: the run's identity. records: of metrics.jsonl. Raises UserError where the checkpoints belong to another run.
     """
     initial = jax.tree.map(np.asarray, step.init(trainable, optimiser))
     notes: list[str] = []
-    whose = identity(setup) if store.steps() else {}
     for number in reversed(store.steps()):
         try:
             saved = store.load(number)
@@ -225,7 +235,8 @@ def find(
                 best = restored(store.load(stopping.best_step), initial, where)
                 stopping.best_params = best.trainable
         except Damaged as damaged:
-            notes.append(f"{damaged}; it is passed over")
+            of_the_best = "" if damaged.step == number else f" for want of the best parameters, of step {damaged.step}"
+            notes.append(f"the checkpoint of step {number} is passed over{of_the_best}: {damaged}")
             continue
         counts = Counts(**{f.name: saved.facts[f.name] for f in dataclasses.fields(Counts)})
         return Start(number, state, stopping, counts, tuple(notes))

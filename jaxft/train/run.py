@@ -68,7 +68,8 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
 def _prepare(folder: RunFolder, chosen: Recipe, overwrite: bool, resumes: bool) -> None:
     """Makes the folder and writes the recipe in force; env.json stays that of the run's beginning."""
     folder.create(overwrite=overwrite, resume=resumes)
-    folder.write_text(folder.recipe, recipe.dump(chosen))
+    if not folder.recipe.is_file():  # of a run that goes on, once its checkpoint is accepted
+        folder.write_text(folder.recipe, recipe.dump(chosen))
     if not folder.env.is_file():
         folder.write_json(folder.env, environment())
 

@@ -100,7 +100,7 @@ def make(
 
 def digest(tree: Any) -> Array:
     """uint32 []: the bit patterns of all numbers, added up (modulo 2**32) with an odd factor a leaf. One changed bit
-    anywhere changes it; of other differences, one in four billion escapes."""
+    anywhere changes it; values that change places within a leaf do not."""
     leaves = jax.tree.leaves(tree)
     sums = [_sum_of_words(leaf) * np.uint32(2 * at + 1) for at, leaf in enumerate(leaves)]
     return jnp.stack(sums).sum(dtype=jnp.uint32)

@@ -20,9 +20,3 @@ def test_killed_runs_go_on_and_end_on_the_hash_of_the_undisturbed_one(tmp_path):
     outcomes = json.loads((tmp_path / "crashes.json").read_text())
     assert [(name, outcome["signals"]) for name, outcome in outcomes.items()] == [("SIGKILL", 8), ("SIGTERM", 4)]
     assert all(outcome["wrong"] == [] and sum(outcome["moments"].values()) for outcome in outcomes.values())
-
-
-def test_the_committed_table_is_of_600_signals_without_a_fault():
-    outcomes = json.loads((SCRIPT.parent / "results" / "crashes.json").read_text())
-    assert outcomes["SIGKILL"]["signals"] >= 500 and outcomes["SIGTERM"]["signals"] >= 100
-    assert all(outcome["wrong"] == [] for outcome in outcomes.values())

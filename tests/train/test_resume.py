@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from jaxft import recipe
-from jaxft.checkpoint.store import Store
+from jaxft.checkpoint import store as store_module
+from jaxft.checkpoint.store import Snapshot, Store
 from jaxft.errors import UserError
 from jaxft.recipe import Noise, Optim, Recipe
 from jaxft.report.progress import Progress
@@ -27,6 +29,8 @@ from jaxft.train.setup import Setup
 pytestmark = pytest.mark.usefixtures("promotion_for_optax")
 
 STEPS = 50
+STRIDE = 1 if os.environ.get("JAXFT_TEST_EVERY_STEP") else 7
+"""Every step takes minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +42,27 @@ def setup(set_up_on) -> Setup:
     return set_up_on(data={"dev": 0.2}, noise=noise, optim=Optim(learning_rate=1e-3), **train)
 
 
-def trained(setup: Setup, path: Path) -> Fitted:
-    """Trains in a run folder, or goes on there."""
+class Stopped(Exception):
+    """In place of a kill."""
+
+
+class Stopping(Progress):
+    """Stops a run after a step."""
+
+    def __init__(self, stop_at: int) -> None:
+        super().__init__(STEPS, quiet=True)
+        self._stop_at = stop_at
+
+    def step(self, step: int, loss: float | None = None, real_tokens: int = 0) -> None:
+        if step > self._stop_at:
+            raise Stopped
+        super().step(step, loss, real_tokens)
+
+
+def trained(setup: Setup, path: Path, stop_at: int = STEPS + 1) -> Fitted:
+    """Trains in a run folder, or goes on there; Stopped after a step."""
     folder = RunFolder(path).create(resume=True)
-    with Progress(setup.num_steps, quiet=True) as progress:
+    with Stopping(stop_at) as progress:
         return fit(setup, folder, progress, Evaluator(setup), Clock())
 
 
@@ -69,18 +90,19 @@ def cut(path: Path, to: Path, after: int, setup: Setup) -> None:
 
 @pytest.mark.slow
 def test_from_every_step_a_run_ends_as_the_uninterrupted_one(setup, whole, tmp_path):
-    """Parameters, last state, and every record; on another number of devices every other time."""
+    """Parameters, last state, and every record; on another number of devices every other time. From each 7th step, and
+    from each one with JAXFT_TEST_EVERY_STEP=1."""
     fitted, path = whole
     assert Store(path / "checkpoints").steps() == list(range(1, STEPS + 1))
     expected = Store(path / "checkpoints").load(STEPS)
-    for after in range(1, STEPS):
+    for after in range(1, STEPS, STRIDE):
         to = tmp_path / str(after)
         cut(path, to, after, setup)
-        mesh = dataclasses.replace(setup.recipe.mesh, data=1 + after % 2)
+        mesh = dataclasses.replace(setup.recipe.mesh, data=1 + after // STRIDE % 2)
         there = dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, mesh=mesh))
         found = trained(there, to)
         assert params_sha256(found.params) == params_sha256(fitted.params), after
-        assert (found.steps, found.best_step, found.num_devices) == (STEPS, fitted.best_step, 1 + after % 2)
+        assert (found.steps, found.best_step, found.num_devices) == (STEPS, fitted.best_step, mesh.data)
         assert RunFolder(to).records() == RunFolder(path).records(), after
         last = Store(to / "checkpoints").load(STEPS)
         assert all(np.array_equal(last.arrays[name], array) for name, array in expected.arrays.items()), after
@@ -109,7 +131,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(setup, whole, tmp_path):
     found = trained(setup, to)
     assert params_sha256(found.params) == params_sha256(fitted.params)
     (told,) = found.warnings
-    assert told.startswith(f"checkpoint of step {STEPS} is damaged") and "passed over" in told
+    assert told.startswith(f"the checkpoint of step {STEPS} is passed over: ") and "is damaged" in told
 
 
 def test_without_the_best_parameters_an_earlier_checkpoint_is_taken(setup, whole, tmp_path):
@@ -121,6 +143,38 @@ def test_without_the_best_parameters_an_earlier_checkpoint_is_taken(setup, whole
     found = trained(setup, to)
     assert params_sha256(found.params) == params_sha256(fitted.params)
     assert all(f"checkpoint of step {fitted.best_step} is damaged" in told for told in found.warnings)
+
+
+def test_checkpoints_of_a_past_that_was_left_are_gone(setup, whole, tmp_path):
+    """A run that starts again from the beginning, and is stopped once more, must not go on from what it left."""
+    fitted, path = whole
+    to = tmp_path / "run"
+    cut(path, to, 40, setup)
+    damage(to, resume.stopping_at(40, setup, RunFolder(path).records()).best_step or 40)
+    with pytest.raises(Stopped):
+        trained(setup, to, stop_at=7)
+    assert max(Store(to / "checkpoints").steps()) <= 7
+    found = trained(setup, to)
+    assert params_sha256(found.params) == params_sha256(fitted.params)
+    assert RunFolder(to).records() == RunFolder(path).records()
+
+
+def test_the_best_parameters_are_saved_again_where_that_failed(setup, whole, tmp_path, monkeypatch):
+    """A full disk at the best step must not make every later checkpoint useless."""
+    fitted, _ = whole
+    real, failed = store_module._write, []
+
+    def full_once(folder: Path, snapshot: Snapshot, facts: Any) -> None:
+        if snapshot.step == fitted.best_step and not failed:
+            failed.append(snapshot.step)
+            raise OSError(28, "No space left on device")
+        real(folder, snapshot, facts)
+
+    monkeypatch.setattr(store_module, "_write", full_once)
+    to = tmp_path / "run"
+    found = trained(setup, to)
+    assert failed and fitted.best_step in Store(to / "checkpoints").steps()
+    assert "No space left" in found.warnings[0] and params_sha256(found.params) == params_sha256(fitted.params)
 
 
 def test_where_all_are_damaged_the_run_starts_anew(setup, whole, tmp_path):
