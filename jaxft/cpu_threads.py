@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from jaxft.errors import UserError
+
 VARIABLE = "NPROC"
 
 
@@ -24,12 +26,20 @@ def in_use() -> int | None:
 
     if jax.default_backend() != "cpu":
         return None
-    return max(int(os.environ.get(VARIABLE) or 0) or cores(), jax.local_device_count())
+    return max(_chosen() or cores(), jax.local_device_count())
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _chosen() -> int:
+    """What NPROC says, 0 for nothing; UserError where it is no number."""
+    text = os.environ.get(VARIABLE, "")
+    if text and not text.isdecimal():
+        raise UserError(VARIABLE, f"is {text!r}, expected a number of threads", f"unset {VARIABLE}, or set a number")
+    return int(text or 0)
 
 
 def _started() -> bool:

@@ -19,6 +19,7 @@ from jaxft.evaluate.labeller import Labeller
 from jaxft.recipe import Data, Recipe
 from jaxft.report.result import Result
 from jaxft.report.run_folder import RunFolder
+from jaxft.train import memory
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,8 +157,13 @@ def test_examining_collects_problems_of_recipe_data_and_model(tmp_path: Path, ti
 
 
 def test_a_run_too_large_for_the_machine_is_a_warning(tree: dict[str, Any], monkeypatch):
-    from jaxft.train import memory
-
     monkeypatch.setattr(memory, "available", lambda: (10 * 2**20, "this machine"))
     found = api.examine(tree)
     assert "this machine has 10 MB" in str(found.warnings[-1])
+
+
+@pytest.mark.parametrize(("numerics", "gradients"), [("canonical", 5), ("fast", 2)])
+def test_more_micro_batches_hold_more_gradients(numerics, gradients):
+    """As tests/train/test_compiled.py measures: canonical numerics keep one gradient a level of the tree."""
+    assert memory.num_gradients(8, numerics) == gradients
+    assert memory.num_gradients(1, numerics) == 1

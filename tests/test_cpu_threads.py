@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from jaxft import cpu_threads
+from jaxft.errors import UserError
 from tests.conftest import DEVICES
 
 CODE = """
@@ -37,6 +39,12 @@ def test_the_users_choice_stays():
     assert told(NPROC="3") == ["3", "3"]
 
 
+def test_a_choice_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv("NPROC", "auto")
+    with pytest.raises(UserError, match="NPROC: is 'auto', expected a number"):
+        cpu_threads.in_use()
+
+
 def test_more_devices_make_more_threads():
     assert told(XLA_FLAGS="--xla_force_host_platform_device_count=12") == ["8", "12"]
 
@@ -46,14 +54,10 @@ def test_after_the_backend_has_started_the_truth_is_told():
 
 
 def test_in_these_tests_there_are_as_many_as_devices():
-    from jaxft import cpu_threads
-
     assert cpu_threads.in_use() == max(DEVICES, int(os.environ.get("NPROC") or cpu_threads.cores()))
 
 
 @pytest.mark.parametrize("value", ["", "0"])
 def test_no_number_is_the_cores(value, monkeypatch):
-    from jaxft import cpu_threads
-
     monkeypatch.setenv("NPROC", value)
     assert cpu_threads.in_use() == max(DEVICES, cpu_threads.cores())

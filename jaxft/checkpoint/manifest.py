@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jaxft.checkpoint import disk
+from jaxft import disk
 
 NAME = "manifest.json"
 FORMAT = 1

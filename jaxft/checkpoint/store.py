@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxft import disk
 from jaxft.checkpoint import arrays as array_files
-from jaxft.checkpoint import disk, manifest
+from jaxft.checkpoint import manifest
 
 ARRAYS, FACTS = "arrays", "facts.json"
 WRITING, DELETING = ".writing-", ".deleting-"

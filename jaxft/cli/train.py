@@ -46,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
 
 def interrupted(out: str) -> str:
     """What to say when a run was stopped by hand before or after its training."""
-    if RunFolder(out).resumable:
+    folder = RunFolder(out)
+    if folder.finished:
+        return f"interrupted; the results of the finished run are in {out}"
+    if folder.resumable:
         return f"interrupted; the unfinished run is in {out}: the same command goes on with it"
     return "interrupted; nothing was written"

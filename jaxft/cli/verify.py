@@ -26,6 +26,9 @@ class Verify:
     """The run folder."""
     steps: str = ""
     """first:last, counted from 1, such as 100:120; the replay starts at the checkpoint before. Empty: the whole run."""
+    devices: int | None = None
+    """Compute on so many devices; the bits are the same on any number that divides train.micro_batches. None: as the
+    recipe says."""
     quiet: bool = False
     """Show no progress."""
 
@@ -36,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     first, last = _range(args.steps)
     from jaxft.train.replay import replay
 
-    found = replay(RunFolder(args.run), first, last, quiet=args.quiet)
+    found = replay(RunFolder(args.run), first, last, devices=args.devices, quiet=args.quiet)
     if not (found.compared or found.params):
         fix = "other steps, or none for the whole run; `train.log_every` says how many are recorded"
         raise UserError("--steps", f"the run recorded none of the steps {first} to {found.last}", fix)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
@@ -29,10 +30,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxft import disk
 from jaxft.errors import UserError
 
 OWN_FILES = ("recipe.yaml", "env.json", "metrics.jsonl", "report.json", "report.md")
 OWN_FOLDERS = ("checkpoints", "model")
+LOCK = ".lock"
 PLOTS = ("learning_curves.png", "confusion.png", "calibration.png", "lengths.png")
 
 
@@ -115,6 +118,7 @@ class RunFolder:
             if self.holds_run and overwrite:
                 self._remove_run()
             self.path.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             self.metrics.touch()
             self.rewind(math.inf)  # a torn last line would spoil the next record
         except OSError as error:
@@ -122,14 +126,39 @@ class RunFolder:
         return self
 
     def _remove_run(self) -> None:
-        """Removes what a run writes; metrics.jsonl last, so that a stop half-way leaves a folder that holds a run."""
-        for name in OWN_FOLDERS:
-            if (self.path / name).is_dir():
-                shutil.rmtree(self.path / name)
+        """Removes what a run writes. A stop half-way leaves an unfinished run that has recorded nothing."""
+        self.report_json.unlink(missing_ok=True)
+        self.write_text(self.metrics, "")
         for name in (*PLOTS, *OWN_FILES):
             if name != self.metrics.name:
                 (self.path / name).unlink(missing_ok=True)
-        self.metrics.unlink(missing_ok=True)
+        for name in OWN_FOLDERS:
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
+        self.metrics.unlink()
+
+    def _sweep(self) -> None:
+        """Removes what kills have left of files half-written."""
+        for name in OWN_FILES:
+            for path in self.path.glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training into the folder, which must exist, meanwhile.
+
+        Raises UserError where one does, and where the file system knows no locks. The lock ends with the process,
+        however that ends.
+        """
+        where, fix = str(self.path), "wait for it, or name another folder with `--out`"
+        with open(self.path / LOCK, "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(where, "another process is training into it", fix) from None
+            except OSError as error:
+                raise UserError(where, f"cannot be locked: {error}", "name a folder on another disk") from None
+            yield
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -150,6 +179,7 @@ class RunFolder:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)  # mkstemp: 0600
             os.replace(temporary, path)
+            disk.sync(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxft import prng, recipe
-from jaxft.data.batches import StepBatch, TrainBatches
+from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.errors import UserError
 from jaxft.evaluate.predict import Predictor
@@ -21,50 +19,16 @@ from jaxft.mesh import devices
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import optim, step
-from jaxft.train.compiled import Compiled, Info
+from jaxft.train.clock import Clock
+from jaxft.train.compiled import Compiled
 from jaxft.train.interrupt import Watch
+from jaxft.train.log import Log, Taken
 from jaxft.train.partition import Flat
-from jaxft.train.resume import Counts, Start
 from jaxft.train.saver import Saver
 from jaxft.train.setup import Setup
 
 DIGEST_EVERY = 10
 """Steps between digests of the parameters in metrics.jsonl (canonical numerics); one takes as long as reading them."""
-
-
-@dataclass
-class Clock:
-    """Seconds of a run by what they were spent on, and the tokens that training saw."""
-
-    started: float = field(default_factory=time.perf_counter)
-    first_step_s: float = 0.0
-    train_s: float = 0.0
-    real_tokens: int = 0
-    padded_tokens: int = 0
-    before_s: float = 0.0
-    """Of the run before it was interrupted."""
-
-    @property
-    def session_s(self) -> float:
-        return time.perf_counter() - self.started
-
-    @property
-    def wall_s(self) -> float:
-        return self.before_s + self.session_s
-
-    def count(self, batch: StepBatch) -> None:
-        """Adds a step's tokens."""
-        self.real_tokens += batch.real_tokens
-        self.padded_tokens += batch.padded_tokens
-
-    def counts(self) -> Counts:
-        """What a checkpoint holds of it."""
-        return Counts(self.real_tokens, self.padded_tokens, round(1000 * self.train_s), round(1000 * self.wall_s))
-
-    def go_on(self, counts: Counts) -> None:
-        """Starts from what an interrupted run had counted."""
-        self.real_tokens, self.padded_tokens = counts.real_tokens, counts.padded_tokens
-        self.train_s, self.before_s = counts.train_ms / 1000, counts.wall_ms / 1000
 
 
 class Fitted(NamedTuple):
@@ -84,12 +48,6 @@ class Fitted(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class _Pending(NamedTuple):
-    batch: StepBatch
-    info: Info
-    digest: str | None
-
-
 def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluator, clock: Clock) -> Fitted:
     """Trains from the folder's newest whole checkpoint, or from the setup's parameters, to the best parameters.
 
@@ -106,12 +64,14 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
     stopping, done = start.stopping, start.step
     batches = setup.batches()
     ahead = range(done, done if stopping.should_stop else num_steps)
-    eval_every, pending = train.eval_every or setup.steps_per_epoch, deque[_Pending]()
+    eval_every, pending = train.eval_every or setup.steps_per_epoch, deque[Taken]()
     canonical = setup.recipe.numerics == "canonical"
 
     with Watch(log.interrupted) as watch, Prefetch(batches.make, ahead) as prefetched:
-        expected = _rehearse(compiled, start, batches, constants) if ahead and canonical else None
+        expected = _rehearse(compiled, start.state, batches.make(done), constants) if ahead and canonical else None
         state = compiled.place(start.state)
+        first = start.step + 1
+        del start  # its arrays would stay on the host for as long as the run
         since, before_compile = time.perf_counter(), compiled.compile_s
         for batch in prefetched:
             state, info = compiled(state, batch.arrays, batch.epoch, constants)
@@ -119,12 +79,12 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
                 expected = _compare(expected, compiled.digest(state))
             done = batch.step + 1
             digest = compiled.digest(state.trainable) if canonical and done % DIGEST_EVERY == 0 else None
-            pending.append(_Pending(batch, info, digest))
+            pending.append(Taken(batch, info, digest))
             if len(pending) > 1:  # the device is busy with this step: look at the one before
                 log.took(pending.popleft())
             saver.tell_failure()
             clock.count(batch)
-            if done == start.step + 1:
+            if done == first:
                 log.took(pending.popleft())
                 clock.first_step_s = clock.session_s
             evaluates = done % eval_every == 0 or done == num_steps
@@ -144,6 +104,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
                 saver.save(host, done, stopping.best_step)
             if signal:
                 raise saver.interrupted(done, signal)
+            del host
             if stopping.should_stop:
                 break
             since, before_compile = time.perf_counter(), compiled.compile_s
@@ -178,10 +139,9 @@ def compiled_of(setup: Setup, optimiser: Any, progress: Progress) -> Compiled:
     return Compiled(made, mesh, numerics=setup.recipe.numerics, on_compile=progress.compiling)
 
 
-def _rehearse(compiled: Compiled, start: Start, batches: TrainBatches, constants: step.Constants) -> str:
+def _rehearse(compiled: Compiled, initial: step.State, batch: StepBatch, constants: step.Constants) -> str:
     """Digest of the state after the first step, which is taken once more in earnest."""
-    batch = batches.make(start.step)
-    state, _ = compiled(compiled.place(start.state), batch.arrays, batch.epoch, constants)
+    state, _ = compiled(compiled.place(initial), batch.arrays, batch.epoch, constants)
     compiled.digest(state.trainable)  # compiled now rather than in the middle of the run
     return compiled.digest(state)
 
@@ -217,63 +177,8 @@ class Evaluator:
         return score(setup.task, examples, predictions, setup.labels)
 
 
-class Log:
-    """Takes what steps tell: to the progress display, to metrics.jsonl, and to a halt where a loss is no number.
-
-    warnings: what the user was warned of while training.
-    """
-
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress) -> None:
-        self._setup, self._folder, self._progress = setup, folder, progress
-        self._learning_rate: Any = optim.schedule(setup.recipe.optim, setup.num_steps)
-        self.warnings: list[str] = []
-
-    def took(self, pending: _Pending) -> None:
-        """One finished step."""
-        batch, info, done = pending.batch, pending.info, pending.batch.step + 1
-        loss, norm = np.asarray(info.loss).item(), float(info.grad_norm)
-        if not (np.isfinite(loss) and np.isfinite(norm)):
-            raise _not_finite(self._setup, batch, info, loss, norm)
-        self._progress.step(done, loss, batch.real_tokens)
-        if done % self._setup.recipe.train.log_every == 0 or done in (1, self._setup.num_steps):
-            rate = float(self._learning_rate(batch.step))
-            record = {"kind": "train", "step": done, "epoch": batch.epoch, "loss": loss, "learning_rate": rate}
-            told: dict[str, Any] = {"grad_norm": norm, "real_tokens": batch.real_tokens}
-            self._folder.log(record | told | ({"digest": pending.digest} if pending.digest else {}))
-
-    def warn(self, text: str) -> None:
-        """Shows a warning, and keeps it for the report."""
-        self._progress.message(f"warning: {text}")
-        self.warnings.append(text)
-
-    def interrupted(self, name: str) -> None:
-        """A signal came."""
-        self._progress.message(f"{name}: stopping after this step; once more stops at once, without saving")
-
-    def evaluated(self, done: int, scores: dict[str, float], best: bool) -> None:
-        """One evaluation on dev."""
-        self._progress.evaluated(done, scores, "dev", best)
-        self._folder.log({"kind": "eval", "step": done, "split": "dev", "scores": scores, "best": best})
-
-
 def constants_of(setup: Setup, frozen: Flat) -> step.Constants:
     """What the steps of a run read, on the host."""
     words = prng.stream("dropout", recipe.stream_seeds(setup.recipe)["dropout"])
     weights = setup.class_weights()
     return step.Constants(frozen, prng.device_words(words), None if weights is None else jnp.asarray(weights))
-
-
-def _not_finite(setup: Setup, batch: StepBatch, info: Info, loss: float, norm: float) -> UserError:
-    """Names the step and the examples whose own loss is not a number."""
-    finite = info.all_finite()
-    fix = "lower optim.learning_rate, check the data named here"
-    if finite.all():
-        return UserError(f"step {batch.step + 1}", f"the loss is {loss}, the gradient's norm {norm}", fix)
-    example = batch.arrays["example"]
-    if finite.shape != example.shape:  # one loss an example: at its first token
-        example = np.take_along_axis(example, batch.arrays["firsts"], axis=-1)
-    bad = sorted({int(number) for number in example[~finite]})
-    examples = setup.corpus.splits["train"]
-    named = ", ".join(examples.where[number] for number in bad[:5]) + (" ..." if len(bad) > 5 else "")
-    what = f"the loss of {len(bad)} of {len(batch.examples)} examples is not a number: {named} (examples {bad[:5]})"
-    return UserError(f"step {batch.step + 1}", what, fix)

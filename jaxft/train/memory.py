@@ -1,7 +1,7 @@
 """How much device memory a training step takes, by a formula, before anything is compiled.
 
     parameters   4 B each, frozen ones too
-    gradients    4 B for each trainable parameter
+    gradients    4 B for each trainable parameter; with M > 1 micro-batches 2 of them, canonical 2 + log2 M
     optimiser    8 B for each (adamw: two moments), 4 B (sgd with momentum), 0 (sgd)
     activations  4 B · tokens of a micro-batch · (layers above the frozen ones · kept + working)
 
@@ -51,8 +51,16 @@ def estimate(setup: Setup, shapes: tuple[pack.Shape, ...]) -> Memory:
     moments = 2 if optim.name == "adamw" else int(optim.momentum > 0)
     layers = setup.config.num_hidden_layers - setup.partition.frozen_layers
     activations = max(activation_floats(setup.config, shape, layers, setup.recipe.train.remat) for shape in shapes)
-    counts = (trainable + frozen, trainable, moments * trainable, activations)
+    gradients = num_gradients(setup.recipe.train.micro_batches, setup.recipe.numerics)
+    counts = (trainable + frozen, gradients * trainable, moments * trainable, activations)
     return Memory(*(FLOAT_BYTES * count for count in counts))
+
+
+def num_gradients(micro_batches: int, numerics: str) -> int:
+    """Gradients alive at once: the sum so far and the newest; canonical: one a level of the tree (train/reduce.py)."""
+    if micro_batches == 1:
+        return 1
+    return 2 + (micro_batches.bit_length() - 1 if numerics == "canonical" else 0)
 
 
 def activation_floats(config: BertConfig, shape: pack.Shape, layers: int, remat: str) -> int:

@@ -7,6 +7,7 @@ evaluated and nothing is written.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import compilation, recipe
+from jaxft import compilation, cpu_threads, recipe
 from jaxft.checkpoint.store import Damaged, Store
 from jaxft.data.prefetch import Prefetch
-from jaxft.errors import UserError
+from jaxft.errors import Problems, UserError
 from jaxft.report.env import environment
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
@@ -51,13 +52,19 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def replay(folder: RunFolder, first: int = 1, last: int | None = None, *, quiet: bool = False) -> Verdict:
+def replay(
+    folder: RunFolder, first: int = 1, last: int | None = None, *, devices: int | None = None, quiet: bool = False
+) -> Verdict:
     """Replays steps `first` to `last` (none: to the end), from the newest whole checkpoint before them.
 
-    Raises UserError where there is no such run, no such step, or the data changed.
+    devices: to compute on; none: as the recipe says. Raises UserError where there is no such run, no such step or
+    devices, or where labels, data or model changed.
     """
     records, report = _recorded(folder)
     chosen, was = recipe.load(folder.recipe), _read(folder.env)
+    if devices is not None:
+        chosen = dataclasses.replace(chosen, mesh=dataclasses.replace(chosen.mesh, data=devices))
+        recipe.check(chosen)
     resume.take_threads(folder)
     compilation.keep()
     end = max(records)
@@ -101,27 +108,36 @@ def _read(path: Any) -> Tree:
 
 
 def _check_data(setup: Setup, report: Tree) -> None:
+    """Raises UserError for data that are not the finished run's; its checkpoints, which tell more, may be gone."""
+    was = report["data"]["sha256"] if report else {}
     for split, examples in setup.corpus.splits.items():
-        was = report["data"]["sha256"].get(split) if report else examples.sha256
-        if was != examples.sha256:
-            raise UserError(
-                f"data.{split}",
-                f"the data changed since the run: sha256 was {was}, now {examples.sha256}",
-                "restore it",
-            )
+        if was.get(split, examples.sha256) != examples.sha256:
+            what = f"the data changed since the run: sha256 was {was[split]}, now {examples.sha256}"
+            raise UserError(f"data.{split}", what, "restore it")
 
 
 def _start(setup: Setup, folder: RunFolder, latest: int) -> tuple[int, State, tuple[str, ...]]:
-    """The newest whole checkpoint of at most `latest` steps, or the beginning."""
+    """The newest whole checkpoint of at most `latest` steps, or the beginning.
+
+    Raises UserError where labels, data or model are not those of the checkpoints.
+    """
     optimiser = optim.make(setup.recipe.optim, setup.num_steps)
     initial = jax.tree.map(np.asarray, step.init(setup.split()[0], optimiser))
-    store, notes = Store(folder.checkpoints), []
+    store, where, notes, identity = Store(folder.checkpoints), str(folder.path), [], None
     for number in reversed(store.steps()):
+        try:
+            saved = store.load(number)
+        except Damaged as damaged:
+            notes.append(f"{damaged}; it is passed over")
+            continue
+        resume.check_format(saved, where)
+        if identity is None:
+            identity, problems = resume.identify(setup), Problems()
+            for what, told in resume.changed_inputs(saved.facts["identity"], identity, where):
+                problems.add(what, told, "restore it")
+            problems.raise_if_any()
         if number <= latest:
-            try:
-                return number, resume.restored(store.load(number), initial, str(store.folder)), tuple(notes)
-            except Damaged as damaged:
-                notes.append(f"{damaged}; it is passed over")
+            return number, resume.restored(saved, initial, where), tuple(notes)
     return 0, initial, tuple(notes)
 
 
@@ -157,4 +173,5 @@ def _differs(done: int, info: Info, digest: Callable[[], str], record: Tree) -> 
 
 def _changes(was: Tree, now: Tree) -> Iterator[str]:
     for key, old, new in resume.differences({k: was.get(k) for k in EXPLAINS}, {k: now.get(k) for k in EXPLAINS}):
-        yield f"{key} was {old}, is {new}"
+        if key != f"flags.{cpu_threads.VARIABLE}":  # which this process sets itself: cpu_threads tells what came of it
+            yield f"{key} was {old}, is {new}"

@@ -27,6 +27,7 @@ from jaxft.recipe import Recipe
 from jaxft.report.env import cpu_name
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import step
+from jaxft.train.clock import Counts
 from jaxft.train.hashes import params_sha256
 from jaxft.train.partition import Flat
 from jaxft.train.setup import Setup
@@ -34,22 +35,12 @@ from jaxft.train.step import State
 from jaxft.train.stop import EarlyStopping
 
 FORMAT = 1
-MAY_CHANGE = ("out", "mesh.", "train.save_every", "train.keep_checkpoints")
-"""Keys of the recipe that decide no bit of the result."""
+MAY_CHANGE = ("out", "mesh.", "train.save_every", "train.keep_checkpoints", "data.train", "data.dev", "data.test")
+"""Keys of the recipe that decide no bit of the result: data may lie elsewhere, its contents are compared."""
 CONFUSION = "noise.label_confusion"
 NO_PROMISE = "the result's bits are promised for one and the same of these"
 
 Tree = dict[str, Any]
-
-
-@dataclass
-class Counts:
-    """Integers that a checkpoint holds beside its step; for the report."""
-
-    real_tokens: int = 0
-    padded_tokens: int = 0
-    train_ms: int = 0
-    wall_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,7 @@ class Start:
 # --- whose checkpoint it is ------------------------------------------------------------------------------------------
 
 
-def identity(setup: Setup) -> Tree:
+def identify(setup: Setup) -> Tree:
     """What must agree before a checkpoint is taken up: recipe, labels, data, model; and where it was computed."""
     import jaxlib
 
@@ -105,17 +96,8 @@ def check_identity(saved: Tree, now: Tree, where: str) -> list[str]:
         if not key.startswith(MAY_CHANGE) and (key, new) != ("numerics", "fast"):
             fix = f"set it to {_shown(old)}, or start anew with `--overwrite`"
             problems.add(key, f"is {_shown(new)}, but the unfinished run in {where} has {_shown(old)}", fix)
-    if saved["labels"] != now["labels"]:
-        what = f"the labels are {_shown(now['labels'])}, those of the unfinished run {_shown(saved['labels'])}"
-        problems.add(f"label map of {where}", what, "restore the data, or start anew with `--overwrite`")
-    for split, old, new in differences(saved["data"], now["data"]):
-        what = f"the data changed since the run in {where} began (sha256 {_short(old)}, now {_short(new)})"
-        problems.add(
-            split if split == CONFUSION else f"data.{split}", what, "restore the data, or start anew with `--overwrite`"
-        )
-    if saved["model"] != now["model"]:
-        what = f"the initial parameters changed since the run in {where} began"
-        problems.add("model", what, "restore the model, or start anew with `--overwrite`")
+    for what, told in changed_inputs(saved, now, where):
+        problems.add(what, told, "restore it, or start anew with `--overwrite`")
     for name, old, new in differences(saved["place"], now["place"]):
         what = f"the run in {where} was computed with {name} {old}, this is {new}; {NO_PROMISE}"
         if now["recipe"]["numerics"] == "canonical":
@@ -127,6 +109,18 @@ def check_identity(saved: Tree, now: Tree, where: str) -> list[str]:
     return notes
 
 
+def changed_inputs(saved: Tree, now: Tree, where: str) -> Iterator[tuple[str, str]]:
+    """(name, what became of it) of labels, data and model that are not those of the run in `where`."""
+    since = f"changed since the run in {where} began"
+    if saved["labels"] != now["labels"]:
+        yield "label map", f"{since}: it had {_shown(saved['labels'])}, now {_shown(now['labels'])}"
+    for name, old, new in differences(saved["data"], now["data"]):
+        key = name if name == CONFUSION else f"data.{name}"
+        yield key, f"the data {since} (sha256 {_short(old)}, now {_short(new)})"
+    if saved["model"] != now["model"]:
+        yield "model", f"the initial parameters {since}"
+
+
 def differences(saved: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(key, value in `saved`, value in `now`) of the leaves of nested dicts that differ."""
     if isinstance(saved, dict) and isinstance(now, dict):
@@ -136,10 +130,10 @@ def differences(saved: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, A
         yield prefix, saved, now
 
 
-def check_recipe(there: Recipe, chosen: Recipe, where: str) -> None:
+def check_recipe(unfinished: Recipe, chosen: Recipe, where: str) -> None:
     """Raises UserError naming the keys in which the recipe differs from the one of an unfinished run."""
     empty: Tree = {"labels": [], "data": {}, "model": "", "place": {}}
-    saved, now = ({**empty, "recipe": recipe.to_tree(one)} for one in (there, chosen))
+    saved, now = ({**empty, "recipe": recipe.to_tree(one)} for one in (unfinished, chosen))
     check_identity(saved, now, where)
 
 
@@ -163,7 +157,14 @@ def _short(digest: Any) -> str:
 # --- what it holds ---------------------------------------------------------------------------------------------------
 
 
-def snapshot(state: State, setup: Setup, whose: Tree, counts: Counts, done: int) -> Snapshot:
+def check_format(saved: Snapshot, where: str) -> None:
+    """Raises UserError for a checkpoint of a jaxft that saved something else."""
+    if saved.facts.get("format") != FORMAT:
+        what = f"its checkpoints have format {saved.facts.get('format')}, this jaxft reads {FORMAT}"
+        raise UserError(where, what, "use the version in env.json, or start anew with `--overwrite`")
+
+
+def snapshot(state: State, setup: Setup, identity: Tree, counts: Counts, done: int) -> Snapshot:
     """A state, on the host, after `done` steps."""
     facts = {
         "format": FORMAT,
@@ -172,7 +173,7 @@ def snapshot(state: State, setup: Setup, whose: Tree, counts: Counts, done: int)
         "position": done % setup.steps_per_epoch * setup.recipe.train.batch_size,
         "seeds": recipe.stream_seeds(setup.recipe),
         **dataclasses.asdict(counts),
-        "identity": whose,
+        "identity": identity,
     }
     return Snapshot(done, named(state), facts)
 
@@ -211,14 +212,14 @@ def restored(saved: Snapshot, initial: State, where: str) -> State:
 def find(
     setup: Setup,
     store: Store,
-    whose: Tree,
+    identity: Tree,
     records: list[Tree],
     optimiser: optax.GradientTransformation,
     trainable: Flat,
 ) -> Start:
     """The newest checkpoint that is whole, and whose best parameters so far are; else the beginning.
 
-    whose: the run's identity. records: of metrics.jsonl. Raises UserError where the checkpoints belong to another run.
+    identity: of this run. records: of metrics.jsonl. Raises UserError where the checkpoints belong to another run.
     """
     initial = jax.tree.map(np.asarray, step.init(trainable, optimiser))
     notes: list[str] = []
@@ -226,7 +227,8 @@ def find(
         try:
             saved = store.load(number)
             where = str(store.folder)
-            notes += check_identity(saved.facts["identity"], whose, where)
+            check_format(saved, where)
+            notes += check_identity(saved.facts["identity"], identity, where)
             state = restored(saved, initial, where)
             stopping = stopping_at(number, setup, records)
             if stopping.best_step == number:

@@ -25,8 +25,9 @@ from jaxft.report.progress import Progress
 from jaxft.report.result import DataFacts, Result
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import resume
+from jaxft.train.clock import Clock
 from jaxft.train.hashes import params_sha256
-from jaxft.train.loop import Clock, Evaluator, Fitted, fit
+from jaxft.train.loop import Evaluator, Fitted, fit
 from jaxft.train.setup import Setup, dtype_of, set_up
 
 
@@ -35,19 +36,32 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
 
     Raises UserError on bad inputs, before anything is written.
     """
-    clock, console = Clock(), console or Console(quiet=quiet)
-    compilation.keep()
-    folder = RunFolder(chosen.out)
-    resumes = folder.resumable and not overwrite
-    if resumes and folder.recipe.is_file():
-        resume.check_recipe(recipe.load(folder.recipe), chosen, chosen.out)
-    if resumes:
-        resume.take_threads(folder)
-    setup = set_up(chosen)
-    _prepare(folder, chosen, overwrite, resumes)
-    for warning in setup.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    metric = chosen.train.stop_metric or setup.task.default_metric
+    console = console or Console(quiet=quiet)
+    folder, clock = RunFolder(chosen.out), Clock()
+    with contextlib.ExitStack() as held:
+        if folder.holds_run:
+            held.enter_context(folder.locked())
+        resumes = folder.resumable and not overwrite
+        if resumes and folder.recipe.is_file():
+            resume.check_recipe(recipe.load(folder.recipe), chosen, chosen.out)
+        if resumes:
+            resume.take_threads(folder)
+        compilation.keep()
+        setup, new = set_up(chosen), not folder.holds_run
+        _prepare(folder, chosen, overwrite, resumes)
+        if new:
+            held.enter_context(folder.locked())
+        for warning in setup.warnings:
+            console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        result = _train(setup, folder, clock, resumes, quiet, console)
+    if not quiet:
+        report.show(result, folder, console)
+    return result
+
+
+def _train(setup: Setup, folder: RunFolder, clock: Clock, resumes: bool, quiet: bool, console: Console) -> Result:
+    """Trains, scores and exports; report.json is written last."""
+    metric = setup.recipe.train.stop_metric or setup.task.default_metric
     evaluator = Evaluator(setup)
     scored = next((split for split in ("test", "dev") if split in setup.datasets), "")
     with Progress(setup.num_steps, metric=metric, quiet=quiet, console=console) as progress:
@@ -60,8 +74,6 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
     export(setup, fitted.params, folder)
     result = _result(setup, fitted, metric, before, after, scored)
     report.write(folder, result)
-    if not quiet:
-        report.show(result, folder, console)
     return result
 
 

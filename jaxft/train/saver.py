@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -16,14 +15,13 @@ from jaxft.checkpoint.store import Snapshot, Store
 from jaxft.errors import UserError
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import resume
+from jaxft.train.clock import Clock
 from jaxft.train.interrupt import Interrupted
+from jaxft.train.log import Log
 from jaxft.train.partition import Flat
 from jaxft.train.resume import Start
 from jaxft.train.setup import Setup
 from jaxft.train.step import State
-
-if TYPE_CHECKING:
-    from jaxft.train.loop import Clock, Log
 
 
 class Saver:
@@ -32,7 +30,7 @@ class Saver:
     def __init__(self, setup: Setup, folder: RunFolder, clock: Clock, log: Log) -> None:
         self._setup, self._folder, self._clock, self._log = setup, folder, clock, log
         self._store = Store(folder.checkpoints, keep=setup.recipe.train.keep_checkpoints)
-        self._identity = resume.identity(setup)  # now: files that it hashes may change later
+        self._identity = resume.identify(setup)  # now: files that it hashes may change later
         self._best: Snapshot | None = None  # until it is known to be on the disk
         self._safe_best: int | None = None
         self.stall_s = 0.0

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxft.checkpoint import arrays, disk, manifest, store
+from jaxft import disk
+from jaxft.checkpoint import arrays, manifest, store
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
 
 DTYPES = [np.dtype(name) for name in sorted(arrays.DTYPES - {"bfloat16"})] + [np.dtype(ml_dtypes.bfloat16)]

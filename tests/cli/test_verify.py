@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxft.checkpoint.store import Store
 from jaxft.cli.main import main
 from jaxft.report.run_folder import RunFolder
 
@@ -25,6 +26,13 @@ def test_a_run_repeats(run, capsys):
     assert main(["verify", str(run), "--quiet"]) == 0
     told = capsys.readouterr().out
     assert told == "equal: steps 1 to 2 replayed, 2 compared; the parameters have the sha256 of report.json\n"
+
+
+def test_a_number_of_devices_may_be_chosen(run, capsys):
+    assert main(["verify", str(run), "--quiet", "--devices", "1"]) == 0
+    assert capsys.readouterr().out.startswith("equal: steps 1 to 2")
+    assert main(["verify", str(run), "--quiet", "--devices", "3"]) == 2
+    assert "mesh.data" in capsys.readouterr().err
 
 
 def test_some_steps_start_at_the_checkpoint_before(copy, capsys):
@@ -76,3 +84,14 @@ def test_data_that_changed_is_named(copy, messages, capsys):
     finally:
         messages.write_text(before)
     assert "the data changed since the run" in capsys.readouterr().err
+
+
+def test_a_changed_model_is_named_by_the_checkpoint(copy, capsys):
+    store = Store(copy.checkpoints)
+    saved = store.load(2)
+    saved.facts["identity"]["model"] = "0" * 64
+    shutil.rmtree(copy.checkpoints)
+    store.save(saved)
+    store.wait()
+    assert main(["verify", str(copy.path), "--quiet"]) == 2
+    assert "model: the initial parameters changed since the run" in capsys.readouterr().err

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,7 +12,16 @@ import pytest
 
 from jaxft.errors import UserError
 from jaxft.evaluate.metrics import Bin
+from jaxft.report import run_folder
 from jaxft.report.run_folder import OWN_FILES, PLOTS, RunFolder, plain
+
+HOLD = """
+import sys
+from jaxft.report.run_folder import RunFolder
+with RunFolder(sys.argv[1]).locked():
+    print(1)
+    input()
+"""
 
 
 def started(path: Path) -> RunFolder:
@@ -96,6 +107,38 @@ def test_create_on_a_file_or_below_one(tmp_path):
         RunFolder(tmp_path / "file").create()
     with pytest.raises(UserError, match="cannot be written"):
         RunFolder(tmp_path / "file" / "below").create()
+
+
+@pytest.mark.parametrize("name", [".metrics.jsonl.k3j2", ".report.json.x"])
+def test_what_a_kill_left_half_written_goes(tmp_path, name):
+    started(tmp_path)
+    (tmp_path / name).write_text("half")
+    (tmp_path / ".notes").write_text("mine")
+    RunFolder(tmp_path).create(resume=True)
+    assert sorted(os.listdir(tmp_path)) == [".notes", "metrics.jsonl", "recipe.yaml"]
+
+
+def test_an_overwrite_that_stops_half_way_leaves_a_run_without_records(tmp_path, monkeypatch):
+    folder = started(tmp_path)
+    folder.log({"kind": "train", "step": 1})
+    folder.checkpoints.mkdir()
+    folder.write_json(folder.report_json, {})
+    monkeypatch.setattr(run_folder.shutil, "rmtree", lambda _: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(UserError, match="killed"):
+        folder.create(overwrite=True)
+    assert folder.resumable and folder.records() == []
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path):
+    folder = started(tmp_path)
+    command = [sys.executable, "-uc", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"1\n"
+        with pytest.raises(UserError, match="another process is training into it"), folder.locked():
+            pass
+        other.kill()
+    with folder.locked():  # the lock went with the process
+        assert folder.holds_run
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

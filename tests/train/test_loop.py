@@ -17,8 +17,9 @@ from jaxft.recipe import Optim
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import optim
+from jaxft.train.clock import Clock
 from jaxft.train.hashes import params_sha256
-from jaxft.train.loop import Clock, Evaluator, Fitted, fit
+from jaxft.train.loop import Evaluator, Fitted, fit
 from jaxft.train.partition import flatten
 from jaxft.train.setup import Setup
 

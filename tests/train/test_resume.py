@@ -21,8 +21,9 @@ from jaxft.recipe import Noise, Optim, Recipe
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import optim, resume, step
+from jaxft.train.clock import Clock
 from jaxft.train.hashes import params_sha256
-from jaxft.train.loop import Clock, Evaluator, Fitted, fit
+from jaxft.train.loop import Evaluator, Fitted, fit
 from jaxft.train.resume import check_identity, check_recipe
 from jaxft.train.setup import Setup
 
@@ -219,7 +220,10 @@ def test_every_other_key_that_changed_is_named_at_once():
 
 
 SPOILED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "labels": (lambda saved: saved["labels"].append("x"), "label map of runs/x: the labels are ham, spam"),
+    "labels": (
+        lambda saved: saved["labels"].append("x"),
+        "label map: changed since .*: it had ham, spam, x, now",
+    ),
     "data": (lambda saved: saved["data"].update(train="0" * 64), "data.train: the data changed"),
     "model": (lambda saved: saved.update(model="0" * 64), "model: the initial parameters changed"),
     "threads": (lambda saved: saved["place"].update(cpu_threads=3), "topology: .* cpu_threads 3, .*set NPROC=3"),
@@ -229,7 +233,7 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("part", SPOILED)
 def test_another_runs_checkpoint_is_refused_and_told_apart(setup, part):
-    now = resume.identity(setup)
+    now = resume.identify(setup)
     saved = json.loads(json.dumps(now))
     assert check_identity(saved, now, "runs/x") == []
     spoil, told = SPOILED[part]
@@ -239,12 +243,19 @@ def test_another_runs_checkpoint_is_refused_and_told_apart(setup, part):
 
 
 def test_without_the_promise_another_place_is_a_note(setup):
-    now = resume.identity(setup)
+    now = resume.identify(setup)
     saved = json.loads(json.dumps(now))
     saved["place"]["jaxlib"] = "0.0"
     now["recipe"]["numerics"] = "fast"
     (told,) = check_identity(saved, now, "runs/x")
     assert "jaxlib 0.0" in told
+
+
+def test_another_format_is_refused(whole):
+    saved = Store(whole[1] / "checkpoints").load(3)
+    resume.check_format(saved, "runs/x")
+    with pytest.raises(UserError, match="runs/x: its checkpoints have format 0, this jaxft reads 1"):
+        resume.check_format(dataclasses.replace(saved, facts={**saved.facts, "format": 0}), "runs/x")
 
 
 def test_another_optimisers_state_is_refused_by_name(setup, whole):
