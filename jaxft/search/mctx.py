@@ -1,0 +1,388 @@
+"""mctx's functions and types on this package's search: same names, arguments, and results to the bit.
+
+    from jaxft import search as mctx
+
+As in mctx, the tree grows by one node a simulation, a leaf that `max_depth` cuts is evaluated again, and invalid
+actions are known at the root only. `jaxft.search.tree_search` does better where results may differ from mctx's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxft.search import expand, keys, puct, tree
+from jaxft.search.backup import backup
+from jaxft.search.expand import Outcome
+from jaxft.search.gumbel import (
+    GumbelMuZeroExtraData,
+    gumbel_muzero_interior_action_selection,
+    gumbel_muzero_root_action_selection,
+    halving_scores,
+)
+from jaxft.search.puct import QTransform, masked_argmax
+from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
+from jaxft.search.select import Draw, Select, descend
+from jaxft.search.tree import NONE, ROOT, Nodes, View
+
+RecurrentState = Any
+RootActionSelectionFn = Callable[[Array, Any, Any], Array]
+InteriorActionSelectionFn = Callable[[Array, Any, Any, Any], Array]
+SelectOne = Callable[[Any, View, Array, Any], Array]
+"""(drawn, one element's tree, node, depth) -> action."""
+LoopFn = Callable[[int, int, Callable[[Any, Any], Any], Any], Any]
+
+
+class RootFnOutput(struct.PyTreeNode):
+    """prior_logits [B, A], value [B], embedding [B, ...]: of the state that the search starts from."""
+
+    prior_logits: Array
+    value: Array
+    embedding: RecurrentState
+
+
+class RecurrentFnOutput(struct.PyTreeNode):
+    """reward, discount, value [B] and prior_logits [B, A]: of an action, and of the state after it."""
+
+    reward: Array
+    discount: Array
+    prior_logits: Array
+    value: Array
+
+
+class DecisionRecurrentFnOutput(struct.PyTreeNode):
+    """chance_logits [B, C], afterstate_value [B]: of an action before chance has its say."""
+
+    chance_logits: Array
+    afterstate_value: Array
+
+
+class ChanceRecurrentFnOutput(struct.PyTreeNode):
+    """action_logits [B, A], value, reward, discount [B]: of the state after a chance outcome."""
+
+    action_logits: Array
+    value: Array
+    reward: Array
+    discount: Array
+
+
+class SearchSummary(struct.PyTreeNode):
+    """Of the roots: visit_counts, visit_probs, qvalues [B, A], value [B]."""
+
+    visit_counts: Array
+    visit_probs: Array
+    value: Array
+    qvalues: Array
+
+
+class Tree(struct.PyTreeNode):
+    """A batch of search trees as mctx lays them out, batch first: B elements, N nodes, A actions."""
+
+    node_visits: Array  # [B, N]
+    raw_values: Array  # [B, N]
+    node_values: Array  # [B, N]
+    parents: Array  # [B, N]
+    action_from_parent: Array  # [B, N]
+    children_index: Array  # [B, N, A]
+    children_prior_logits: Array  # [B, N, A]
+    children_visits: Array  # [B, N, A]
+    children_rewards: Array  # [B, N, A]
+    children_discounts: Array  # [B, N, A]
+    children_values: Array  # [B, N, A]
+    embeddings: Any  # [B, N, ...]
+    root_invalid_actions: Array  # [B, A]
+    extra_data: Any  # [B, ...]
+
+    ROOT_INDEX: ClassVar[int] = ROOT
+    NO_PARENT: ClassVar[int] = NONE
+    UNVISITED: ClassVar[int] = NONE
+
+    @property
+    def num_actions(self) -> int:
+        return self.children_index.shape[-1]
+
+    @property
+    def num_simulations(self) -> int:
+        return self.node_visits.shape[-1] - 1
+
+    def qvalues(self, indices: Any) -> Array:
+        """reward + discount · value of each action: [A] of a node of one tree, [B, A] of nodes [B] of a batch."""
+        if jnp.asarray(indices).shape:
+            return jax.vmap(lambda one, index: one.qvalues(index))(self, indices)
+        rewards, discounts = self.children_rewards[indices], self.children_discounts[indices]
+        return rewards + discounts * self.children_values[indices]
+
+    def summary(self) -> SearchSummary:
+        """Statistics of the roots; the visits' shares are even where there were none."""
+        value = self.node_values[:, ROOT]
+        counts = self.children_visits[:, ROOT].astype(value.dtype)
+        total = jnp.sum(counts, axis=-1, keepdims=True)
+        shares = jnp.where(total > 0, counts / jnp.maximum(total, 1), 1 / self.num_actions)
+        return SearchSummary(counts, shares, value, self.qvalues(jnp.zeros(value.shape, jnp.int32)))
+
+
+class PolicyOutput(struct.PyTreeNode):
+    """action [B] to take; action_weights [B, A] to train a policy on; search_tree."""
+
+    action: Array
+    action_weights: Array
+    search_tree: Tree
+
+
+RecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[RecurrentFnOutput, RecurrentState]]
+DecisionRecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[DecisionRecurrentFnOutput, RecurrentState]]
+ChanceRecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[ChanceRecurrentFnOutput, RecurrentState]]
+
+
+# --- the search ------------------------------------------------------------------------------------------------------
+
+
+def search(
+    params: Any,
+    rng_key: Array,
+    *,
+    root: RootFnOutput,
+    recurrent_fn: RecurrentFn,
+    root_action_selection_fn: RootActionSelectionFn,
+    interior_action_selection_fn: InteriorActionSelectionFn,
+    num_simulations: int,
+    max_depth: int | None = None,
+    invalid_actions: Array | None = None,
+    extra_data: Any = None,
+    loop_fn: LoopFn = jax.lax.fori_loop,
+) -> Tree:
+    """Runs `num_simulations` simulations from each of the roots.
+
+    root_action_selection_fn(key, tree, node) and interior_action_selection_fn(key, tree, node, depth) select an action
+    in one element's tree (tree.View). invalid_actions [B, A]: nonzero where invalid, at the root. max_depth: edges from
+    the root to a leaf; none: no limit.
+    """
+
+    def at_root(drawn: Array, tree: View, node: Array, depth: Array) -> Array:
+        return root_action_selection_fn(drawn, tree, node)
+
+    return grow(
+        params,
+        rng_key,
+        root,
+        recurrent_fn,
+        at_root,
+        interior_action_selection_fn,
+        lambda keys: keys,
+        num_simulations,
+        max_depth=max_depth,
+        invalid_actions=invalid_actions,
+        extra_data=extra_data,
+        loop_fn=loop_fn,
+    )
+
+
+def grow(
+    params: Any,
+    rng_key: Array,
+    root: RootFnOutput,
+    recurrent_fn: RecurrentFn,
+    at_root: SelectOne,
+    inside: SelectOne,
+    draw: Draw,
+    num_simulations: int,
+    *,
+    max_depth: int | None = None,
+    invalid_actions: Array | None = None,
+    extra_data: Any = None,
+    loop_fn: LoopFn = jax.lax.fori_loop,
+) -> Tree:
+    """`search` with selections that get what `draw` makes of a level's keys [B], one element's part of it each."""
+    invalid = jnp.zeros_like(root.prior_logits) if invalid_actions is None else invalid_actions
+    max_depth = num_simulations if max_depth is None else max_depth
+    elements = jnp.arange(root.value.shape[0], dtype=jnp.int32)
+
+    def of_each(select: SelectOne) -> Select:
+        def batched(nodes: Nodes, drawn: Any, at: Array, depth: Array | int) -> Array:
+            def one(drawn: Any, element: Array, invalid: Array, extra: Any, node: Array) -> Array:
+                return select(drawn, View(nodes, element, invalid, extra), node, depth)
+
+            return jax.vmap(one)(drawn, elements, invalid, extra_data, at)
+
+        return batched
+
+    def simulation(number: Array, carried: tuple[Array, Nodes]) -> tuple[Array, Nodes]:
+        key, nodes = carried
+        key, for_descent, for_model = jax.random.split(key, 3)
+        each = jax.random.split(for_descent, nodes.batch)
+        leaf = descend(nodes, each, of_each(at_root), of_each(inside), draw, max_depth)
+        step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
+        made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
+        visits = expand.first_visits(made)
+        if max_depth < num_simulations:  # a leaf that was cut may have been here before
+            visits += tree.take(nodes.visits, nodes.rows(made))
+        outcome = Outcome(states, step.reward, step.discount, step.prior_logits, step.value)
+        nodes, _ = backup(expand.add(nodes, leaf, made, outcome, visits), made, step.value)
+        return key, nodes
+
+    nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)
+    _, nodes = loop_fn(0, num_simulations, simulation, (rng_key, nodes))
+    return _laid_out(nodes, invalid, extra_data)
+
+
+def _laid_out(nodes: Nodes, invalid: Array, extra_data: Any) -> Tree:
+    """Batch first, and each edge's reward, discount and value at its parent."""
+
+    def batch_first(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(nodes.num_nodes, nodes.batch, *x.shape[1:]), 0, 1)
+
+    children = batch_first(nodes.children)
+    at = jnp.maximum(children, ROOT).reshape(nodes.batch, -1)
+
+    def by_parent(x: Array) -> Array:
+        found = jnp.take_along_axis(batch_first(x), at, axis=1).reshape(children.shape)
+        return jnp.where(children == NONE, jnp.zeros_like(found), found)
+
+    return Tree(
+        node_visits=batch_first(nodes.visits),
+        raw_values=batch_first(nodes.raw_values),
+        node_values=batch_first(nodes.values),
+        parents=batch_first(nodes.parents),
+        action_from_parent=batch_first(nodes.actions),
+        children_index=children,
+        children_prior_logits=batch_first(nodes.logits),
+        children_visits=batch_first(nodes.child_visits),
+        children_rewards=by_parent(nodes.rewards),
+        children_discounts=by_parent(nodes.discounts),
+        children_values=by_parent(nodes.values),
+        embeddings=jax.tree.map(batch_first, nodes.states),
+        root_invalid_actions=invalid,
+        extra_data=extra_data,
+    )
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+
+def muzero_policy(
+    params: Any,
+    rng_key: Array,
+    root: RootFnOutput,
+    recurrent_fn: RecurrentFn,
+    num_simulations: int,
+    invalid_actions: Array | None = None,
+    max_depth: int | None = None,
+    loop_fn: LoopFn = jax.lax.fori_loop,
+    *,
+    qtransform: QTransform = qtransform_by_parent_and_siblings,
+    dirichlet_fraction: ArrayLike = 0.25,
+    dirichlet_alpha: ArrayLike = 0.3,
+    pb_c_init: ArrayLike = 1.25,
+    pb_c_base: ArrayLike = 19652,
+    temperature: ArrayLike = 1.0,
+) -> PolicyOutput:
+    """PUCT with Dirichlet noise at the root; the action is drawn by visits ** (1 / temperature)."""
+    rng_key, for_noise, for_search = jax.random.split(rng_key, 3)
+    root = root.replace(
+        prior_logits=masked_logits(
+            noisy_logits(for_noise, root.prior_logits, dirichlet_fraction, dirichlet_alpha), invalid_actions
+        )
+    )
+    select = partial(puct.select, pb_c_base=pb_c_base, pb_c_init=pb_c_init, qtransform=qtransform)
+    found = grow(
+        params,
+        for_search,
+        root,
+        recurrent_fn,
+        select,
+        select,
+        noise_of(root.prior_logits.shape[-1]),
+        num_simulations,
+        max_depth=max_depth,
+        invalid_actions=invalid_actions,
+        loop_fn=loop_fn,
+    )
+    return drawn_by_visits(rng_key, found, temperature)
+
+
+def gumbel_muzero_policy(
+    params: Any,
+    rng_key: Array,
+    root: RootFnOutput,
+    recurrent_fn: RecurrentFn,
+    num_simulations: int,
+    invalid_actions: Array | None = None,
+    max_depth: int | None = None,
+    loop_fn: LoopFn = jax.lax.fori_loop,
+    *,
+    qtransform: QTransform = qtransform_completed_by_mix_value,
+    max_num_considered_actions: int = 16,
+    gumbel_scale: ArrayLike = 1.0,
+) -> PolicyOutput:
+    """Sequential halving over actions drawn without replacement; the best by gumbel + logits + q of the most visited.
+
+    gumbel_scale: 0 draws nothing, for play in games of perfect information.
+    """
+    root = root.replace(prior_logits=masked_logits(root.prior_logits, invalid_actions))
+    rng_key, for_gumbel = jax.random.split(rng_key)
+    logits = root.prior_logits
+    gumbel: Any = gumbel_scale * jax.random.gumbel(for_gumbel, shape=logits.shape, dtype=logits.dtype)
+    found = search(
+        params,
+        rng_key,
+        root=root,
+        recurrent_fn=recurrent_fn,
+        root_action_selection_fn=partial(
+            gumbel_muzero_root_action_selection,
+            num_simulations=num_simulations,
+            max_num_considered_actions=max_num_considered_actions,
+            qtransform=qtransform,
+        ),
+        interior_action_selection_fn=partial(gumbel_muzero_interior_action_selection, qtransform=qtransform),
+        num_simulations=num_simulations,
+        max_depth=max_depth,
+        invalid_actions=invalid_actions,
+        extra_data=GumbelMuZeroExtraData(root_gumbel=gumbel),
+        loop_fn=loop_fn,
+    )
+    visits = found.summary().visit_counts
+    q = jax.vmap(qtransform, in_axes=(0, None))(found, ROOT)
+    scores = halving_scores(jnp.max(visits, axis=-1, keepdims=True), gumbel, logits, q, visits)
+    weights = jax.nn.softmax(masked_logits(logits + q, invalid_actions))
+    return PolicyOutput(masked_argmax(scores, invalid_actions), weights, found)
+
+
+def noise_of(num_actions: int) -> Draw:
+    """Draws what tells equal PUCT scores apart: f32 [B, A] in [0, 1)."""
+    return jax.vmap(partial(keys.uniform, count=num_actions))
+
+
+def drawn_by_visits(key: Array, found: Tree, temperature: ArrayLike) -> PolicyOutput:
+    """An action drawn by visits ** (1 / temperature), and the visits' shares as weights."""
+    weights = found.summary().visit_probs
+    logits = _log(weights)
+    logits = logits - jnp.max(logits, keepdims=True, axis=-1)  # no overflow at temperature 0
+    logits = logits / jnp.maximum(jnp.finfo(logits.dtype).tiny, temperature)
+    return PolicyOutput(jax.random.categorical(key, logits), weights, found)
+
+
+def masked_logits(logits: Array, invalid: Array | None) -> Array:
+    """Logits with the least finite number where invalid: a softmax is no NaN even if all are."""
+    if invalid is None:
+        return logits
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.where(invalid, jnp.finfo(logits.dtype).min, logits)
+
+
+def noisy_logits(key: Array, logits: Array, fraction: ArrayLike, alpha: ArrayLike) -> Array:
+    """Logits [B, A] of (1 - fraction) · softmax + fraction · Dirichlet(alpha)."""
+    prior: Any = jax.nn.softmax(logits)
+    noise = jax.random.dirichlet(key, alpha=jnp.full([prior.shape[1]], fill_value=alpha), shape=prior.shape[:1])
+    mixed: Any = (1 - fraction) * prior + fraction * noise
+    return _log(mixed)
+
+
+def _log(probabilities: Array) -> Array:
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))

@@ -1,0 +1,154 @@
+"""Policies of a search: how a root is prepared, which action a simulation takes, and which one is played in the end.
+
+A policy never selects an action that its state does not allow, and draws nothing while it searches: equal scores go to
+the action with the lower number. What chance it has (noise, Gumbel numbers) is drawn at the root from the search's key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxft.search.gumbel import halving_scores, interior_scores
+from jaxft.search.halving import considered_visits
+from jaxft.search.mctx import masked_logits, noisy_logits
+from jaxft.search.puct import QTransform, masked_argmax, puct_scores
+from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
+from jaxft.search.tree import ROOT, View
+
+
+class Policy(Protocol):
+    """logits [B, A] are masked where an action is not valid; `tree` is one element's."""
+
+    def prepare(self, key: Array, logits: Array) -> tuple[Array, Array]:
+        """(logits of the roots [B, A] as the search takes them, what `tree.extra_data` shall be [B, ...])."""
+        ...
+
+    def at_root(self, tree: View, num_simulations: int) -> Array:
+        """The action of the next simulation."""
+        ...
+
+    def inside(self, tree: View, node: Array) -> Array:
+        """The action at any other node."""
+        ...
+
+    def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
+        """(the action to play, weights [A] that a policy can be trained on)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Puct:
+    """PUCT; plays by visits. dirichlet_fraction: share of noise in the roots' prior. temperature: 0 plays the action
+    visited most, else one drawn by visits ** (1 / temperature)."""
+
+    c_init: float = 1.25
+    c_base: float = 19652.0
+    qtransform: QTransform = qtransform_by_parent_and_siblings
+    dirichlet_fraction: float = 0.0
+    dirichlet_alpha: float = 0.3
+    temperature: float = 0.0
+
+    def prepare(self, key: Array, logits: Array) -> tuple[Array, Array]:
+        if self.dirichlet_fraction:
+            allowed = logits > jnp.finfo(logits.dtype).min
+            noisy = noisy_logits(key, logits, self.dirichlet_fraction, self.dirichlet_alpha)
+            logits = masked_logits(noisy, ~allowed)
+        return logits, jnp.zeros(logits.shape[0])
+
+    def at_root(self, tree: View, num_simulations: int) -> Array:
+        return self.inside(tree, jnp.int32(ROOT))
+
+    def inside(self, tree: View, node: Array) -> Array:
+        scores = puct_scores(tree, node, self.c_init, self.c_base, self.qtransform)
+        return masked_argmax(scores, ~tree.children_valid[node])
+
+    def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
+        return by_visits(key, tree, self.temperature)
+
+
+@dataclass(frozen=True)
+class Uct:
+    """UCT (https://doi.org/10.1007/11871842_29): q + c · sqrt(log n / n_a), every action once first; no prior."""
+
+    c: float = 2**0.5
+    temperature: float = 0.0
+
+    def prepare(self, key: Array, logits: Array) -> tuple[Array, Array]:
+        return logits, jnp.zeros(logits.shape[0])
+
+    def at_root(self, tree: View, num_simulations: int) -> Array:
+        return self.inside(tree, jnp.int32(ROOT))
+
+    def inside(self, tree: View, node: Array) -> Array:
+        visits = tree.children_visits[node]
+        bonus = jnp.sqrt(jnp.log(jnp.maximum(tree.node_visits[node], 1)) / jnp.maximum(visits, 1))
+        scores = jnp.where(visits > 0, tree.qvalues(node) + self.c * bonus, jnp.finfo(bonus.dtype).max)
+        return masked_argmax(scores, ~tree.children_valid[node])
+
+    def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
+        return by_visits(key, tree, self.temperature)
+
+
+@dataclass(frozen=True)
+class Gumbel:
+    """Gumbel MuZero: sequential halving over `considered` actions at the root. scale: of the Gumbel numbers, 0 for
+    none. planned: simulations in all, where a search comes in several calls; none: those of the call."""
+
+    considered: int = 16
+    scale: float = 1.0
+    planned: int | None = None
+    qtransform: QTransform = qtransform_completed_by_mix_value
+
+    def prepare(self, key: Array, logits: Array) -> tuple[Array, Array]:
+        return logits, self.scale * jax.random.gumbel(key, logits.shape, logits.dtype)
+
+    def at_root(self, tree: View, num_simulations: int) -> Array:
+        total = self.planned or num_simulations
+        visits, valid = tree.children_visits[ROOT], tree.children_valid[ROOT]
+        table = jnp.asarray(considered_visits(self.considered, total))
+        row = table[jnp.minimum(self.considered, jnp.sum(valid))]
+        scores = self._scores(tree, row[jnp.minimum(jnp.sum(visits), total - 1)])
+        scores = jnp.where(jnp.any(valid & jnp.isfinite(scores)), scores, self._scores(tree, visits))
+        return masked_argmax(scores, ~valid)
+
+    def inside(self, tree: View, node: Array) -> Array:
+        return masked_argmax(interior_scores(tree, node, self.qtransform), ~tree.children_valid[node])
+
+    def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
+        visits, valid = tree.children_visits[ROOT], tree.children_valid[ROOT]
+        scores = self._scores(tree, jnp.max(jnp.where(valid, visits, 0)))
+        improved = tree.children_prior_logits[ROOT] + self.qtransform(tree, ROOT)
+        weights = jax.nn.softmax(masked_logits(improved, ~valid))
+        exact = proven(tree)
+        return jnp.where(tree.solved[ROOT], exact, masked_argmax(scores, ~valid)), weights
+
+    def _scores(self, tree: View, considered: Array) -> Array:
+        logits, visits = tree.children_prior_logits[ROOT], tree.children_visits[ROOT]
+        return halving_scores(considered, tree.extra_data, logits, self.qtransform(tree, ROOT), visits)
+
+
+def by_visits(key: Array, tree: View, temperature: float) -> tuple[Array, Array]:
+    """(action, shares of the visits [A]). Of a solved root, an action that is proven best; else none that is proven to
+    be worse than what another one has shown so far."""
+    visits, valid = jnp.where(tree.children_valid[ROOT], tree.children_visits[ROOT], 0), tree.children_valid[ROOT]
+    weights = visits / jnp.maximum(jnp.sum(visits), 1)
+    q = tree.qvalues(ROOT)
+    best = jnp.max(jnp.where(visits > 0, q, -jnp.inf))
+    poor = tree.children_solved[ROOT] & (q < best)
+    allowed = valid & (~poor | jnp.all(poor | ~valid))
+    if temperature:
+        logits = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny)) / temperature
+        action = jax.random.categorical(key, jnp.where(allowed, logits, -jnp.inf)).astype(jnp.int32)
+    else:
+        action = masked_argmax(weights, ~allowed)
+    return jnp.where(tree.solved[ROOT], proven(tree), action), weights
+
+
+def proven(tree: View) -> Array:
+    """The best of the root's solved actions."""
+    return masked_argmax(tree.qvalues(ROOT), ~(tree.children_solved[ROOT] & tree.children_valid[ROOT]))

@@ -1,0 +1,408 @@
+"""The native search: a simulation selects a leaf, evaluates it once and for all, and backs its value up.
+
+Against mctx: actions may be invalid in any state; a finished episode, a node that `max_depth` cuts and a solved subtree
+are met again without being evaluated again; a node's randomness hangs on the path to it and on nothing else, so that a
+search in several calls, or one that computes evicted states again, grows the same tree. A search costs one call of
+`env.expand` a step, for all elements and leaves of the step at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from jaxft.search import keys as random
+from jaxft.search import store as stores
+from jaxft.search.backup import backup, take_off
+from jaxft.search.env import Env, Root, Step
+from jaxft.search.mctx import masked_logits
+from jaxft.search.policies import Policy
+from jaxft.search.select import Leaf, descend
+from jaxft.search.solve import solve
+from jaxft.search.store import Full, Kept, Slots
+from jaxft.search.tree import NONE, ROOT, Nodes, View, empty, put, take
+
+NOISE = 0xFFFFFFFF
+"""Number that the key of a root's own randomness is folded with; no action has it."""
+
+
+FULL = Full()
+
+
+class Cost(struct.PyTreeNode):
+    """What a search has cost so far, i32 [B] each."""
+
+    expansions: Array  # actions evaluated, each for the first time
+    replays: Array  # evaluated once more, to have an evicted state again
+    revisits: Array  # simulations that ended at a node that was there
+    refused: Array  # simulations that found no room for a node
+
+
+class Grown(struct.PyTreeNode):
+    """A search that can go on. used: nodes in use i32 [B]."""
+
+    nodes: Nodes
+    kept: Kept
+    used: Array
+    cost: Cost
+
+
+class Found(NamedTuple):
+    """action [B] to play; weights [B, A] to train a policy on; value [B] of the roots; q, visits [B, A] of their
+    actions; the tree; what all of it has cost."""
+
+    action: Array
+    weights: Array
+    value: Array
+    q: Array
+    visits: Array
+    tree: Grown
+    cost: Cost
+
+
+def tree_search(
+    key: Array,
+    root: Root,
+    env: Env,
+    policy: Policy,
+    num_simulations: int,
+    *,
+    max_depth: int | None = None,
+    capacity: int | None = None,
+    leaf_batch: int = 1,
+    store: Full | Slots = FULL,
+    tree: Grown | None = None,
+) -> Found:
+    """Searches from each root; everything is traced, so call it under `jax.jit`.
+
+    key: a typed key. max_depth: edges from the root to a leaf; none: no limit. capacity: nodes there is room for; none:
+    one a simulation. leaf_batch: leaves evaluated at once, selected one after the other with those before them counted
+    as visits under way. tree: goes on with an earlier search's, as `reroot` gives it or as it was; its roots must be
+    `root`'s. Raises ValueError for settings that make no sense.
+    """
+    if num_simulations < 1 or leaf_batch < 1 or num_simulations % leaf_batch:
+        raise ValueError(f"{num_simulations} simulations cannot be done {leaf_batch} at a time")
+    batch, actions = root.logits.shape
+    for_noise = random.fold_in_each(key[None], jnp.asarray([NOISE], jnp.uint32))[0]
+    for_root, for_choice = jax.random.split(for_noise)
+    valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
+    logits, extra = policy.prepare(for_root, masked_logits(root.logits, ~valid))
+    room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
+    grown = _planted(key, root, logits, valid, store, room) if tree is None else _with_room(tree, logits, room, store)
+    run = _Run(
+        env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, str(jax.random.key_impl(key))
+    )
+    grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
+    return _result(for_choice, grown, policy, extra)
+
+
+# --- before and after ------------------------------------------------------------------------------------------------
+
+
+def _planted(key: Array, root: Root, logits: Array, valid: Array, store: Full | Slots, room: int) -> Grown:
+    batch, actions = logits.shape
+    nodes = empty(logits, root.value, (), room)
+    size, elements = room * batch, jnp.arange(batch)
+    each = jax.random.key_data(random.fold_in_each(jnp.broadcast_to(key, (batch,)), elements))
+    nodes = nodes.replace(
+        done=jnp.zeros(size, bool),
+        valid=jnp.zeros((size, actions), bool).at[:batch].set(valid),
+        keys=jnp.zeros((size, *each.shape[1:]), each.dtype).at[:batch].set(each),
+        depths=jnp.zeros(size, jnp.int32),
+        solved=jnp.zeros(size, bool),
+        child_solved=jnp.zeros((size, actions), bool),
+    )
+    zero = jnp.zeros(batch, jnp.int32)
+    return Grown(nodes, stores.start(store, root.state, batch, room), zero + 1, Cost(zero, zero, zero, zero))
+
+
+def _with_room(tree: Grown, logits: Array, room: int, store: Full | Slots) -> Grown:
+    """The tree with the roots' prior as this search takes it, and room for more nodes; nothing moves."""
+    nodes, batch = tree.nodes, tree.nodes.batch
+    more = max(0, room - nodes.num_nodes)
+    old = nodes.num_nodes * batch
+
+    def longer(x: Array, fill: Any) -> Array:
+        return jnp.concatenate([x, jnp.full((more * batch, *x.shape[1:]), fill, x.dtype)])
+
+    if more:
+        fills = {"parents": NONE, "actions": NONE, "children": NONE}
+        fields = {name: value for name, value in vars(nodes).items() if isinstance(value, jax.Array)}
+        nodes = nodes.replace(**{name: longer(value, fills.get(name, 0)) for name, value in fields.items()})
+    kept = tree.kept
+    if more and isinstance(store, Full):
+        kept = kept._replace(states=jax.tree.map(lambda x: longer(x[:old], 0), kept.states))
+    elif more and kept.slot is not None:
+        kept = kept._replace(slot=longer(kept.slot, NONE))
+    return tree.replace(nodes=nodes.replace(logits=nodes.logits.at[:batch].set(logits)), kept=kept)
+
+
+def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
+    nodes = grown.nodes
+    elements = jnp.arange(nodes.batch, dtype=jnp.int32)
+
+    def choose(key: Array, element: Array, extra: Array) -> tuple[Array, Array]:
+        return policy.choose(key, View(nodes, element, None, extra))
+
+    each = jax.random.split(key, nodes.batch)
+    action, weights = jax.vmap(choose)(each, elements, extra)
+    roots = slice(0, nodes.batch)
+    return Found(
+        action, weights, nodes.values[roots], nodes.child_q[roots], nodes.child_visits[roots], grown, grown.cost
+    )
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+
+
+class _Picked(NamedTuple):
+    """Leaves of a step: [K, B]. node: where the simulation ends. fresh: it is new, and to be evaluated. counts: it is a
+    simulation at all; from a root that is solved there is none."""
+
+    node: Array
+    fresh: Array
+    counts: Array
+
+
+class _Run(NamedTuple):
+    """A search's settings."""
+
+    env: Env
+    policy: Policy
+    store: Full | Slots
+    extra: Array
+    num_simulations: int
+    max_depth: int
+    leaf_batch: int
+    impl: str
+    """Of the keys."""
+
+    def step(self, now: Grown) -> Grown:
+        """Selects, evaluates and backs up `leaf_batch` leaves of each element."""
+        if self.leaf_batch == 1:
+            now, picked = self._pick(now, now.used)
+            now = self._evaluate(now, picked)
+            nodes, _ = self._credit(now.nodes, picked, None)
+            return now.replace(nodes=nodes)
+        now, flying, picked = self._pick_several(now)
+        if isinstance(self.store, Full):
+            now = self._evaluate_together(now, picked)
+        else:
+            now = jax.lax.fori_loop(
+                0, self.leaf_batch, lambda k, now: self._evaluate(now, jax.tree.map(lambda x: x[k], picked)), now
+            )
+
+        def credit(k: Array, carried: tuple[Nodes, Any]) -> tuple[Nodes, Any]:
+            return self._credit(carried[0], jax.tree.map(lambda x: x[k], picked), carried[1])
+
+        nodes, _ = jax.lax.fori_loop(0, self.leaf_batch, credit, (now.nodes, flying))
+        return now.replace(nodes=nodes)
+
+    def _selected(self, nodes: Nodes, pending: Array) -> Leaf:
+        elements = jnp.arange(nodes.batch, dtype=jnp.int32)
+
+        def view(element: Array, extra: Array) -> View:
+            return View(nodes, element, None, extra)
+
+        def at_root(nodes: Nodes, drawn: Array, at: Array, depth: Any) -> Array:
+            return jax.vmap(lambda b, x: self.policy.at_root(view(b, x), self.num_simulations))(elements, self.extra)
+
+        def inside(nodes: Nodes, drawn: Array, at: Array, depth: Any) -> Array:
+            return jax.vmap(lambda b, x, node: self.policy.inside(view(b, x), node))(elements, self.extra, at)
+
+        return descend(nodes, None, at_root, inside, None, self.max_depth, partial(_ends, pending=pending))
+
+    def _pick(self, now: Grown, pending: Array) -> tuple[Grown, _Picked]:
+        """One descent, whose action gets a node if it has none. Nodes from `pending` [B] on have no value yet."""
+        nodes = now.nodes
+        counts = ~_ends(nodes, jnp.full(nodes.batch, ROOT, jnp.int32), pending)
+        leaf = self._selected(nodes, pending)
+        untried = counts & (leaf.child == NONE)
+        fresh = untried & (now.used < nodes.num_nodes)
+        refused = untried & ~fresh
+        node = jnp.where(fresh, now.used, jnp.where(refused, leaf.parent, leaf.child))
+        node = jnp.where(counts, node, ROOT)
+        rows, above = nodes.rows(node, fresh), nodes.rows(leaf.parent, fresh)
+        parent = nodes.rows(leaf.parent)
+        words = take(nodes.keys, parent)
+        key = random.fold_in_each(jax.random.wrap_key_data(words, impl=self.impl), leaf.action)
+        nodes = nodes.replace(
+            parents=put(nodes.parents, rows, leaf.parent),
+            actions=put(nodes.actions, rows, leaf.action),
+            children=put(nodes.children, (above, leaf.action), node),
+            depths=put(nodes.depths, rows, leaf.depth),
+            keys=put(nodes.keys, rows, jax.random.key_data(key)),
+        )
+        cost = now.cost.replace(
+            expansions=now.cost.expansions + fresh,
+            revisits=now.cost.revisits + (counts & ~untried),
+            refused=now.cost.refused + refused,
+        )
+        return now.replace(nodes=nodes, used=now.used + fresh, cost=cost), _Picked(node, fresh, counts)
+
+    def _pick_several(self, now: Grown) -> tuple[Grown, Array, _Picked]:
+        """Descents one after the other; each counts as a visit at once, its value is to come."""
+
+        pending = now.used
+
+        def pick(k: Array, carried: tuple[Grown, Array, _Picked]) -> tuple[Grown, Array, _Picked]:
+            now, flying, picked = carried
+            now, one = self._pick(now, pending)
+            nodes, flying = take_off(now.nodes, one.node, one.counts, flying)
+            return now.replace(nodes=nodes), flying, jax.tree.map(lambda all, x: all.at[k].set(x), picked, one)
+
+        shape = (self.leaf_batch, now.nodes.batch)
+        none = _Picked(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, bool))
+        return jax.lax.fori_loop(0, self.leaf_batch, pick, (now, jnp.zeros_like(now.nodes.visits), none))
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, now: Grown, picked: _Picked) -> Grown:
+        """Calls the environment for the fresh leaves [B], if there are any."""
+        if isinstance(self.store, Slots):
+            return self._evaluate_by_replay(now, picked)
+
+        def call(now: Grown) -> Grown:
+            parents = take(now.nodes.parents, now.nodes.rows(picked.node))
+            state = stores.read(self.store, now.kept, now.nodes, jnp.maximum(parents, ROOT))
+            return self._noted(now, picked, self._outcome(now.nodes, picked.node, state))
+
+        return _once(jnp.any(picked.fresh), call, now)
+
+    def _evaluate_together(self, now: Grown, picked: _Picked) -> Grown:
+        """All leaves [K, B] in one call of the environment."""
+
+        def call(now: Grown) -> Grown:
+            nodes = now.nodes
+
+            def before(node: Array) -> tuple[Any, Array, Array]:
+                rows = nodes.rows(node)
+                parents = jnp.maximum(take(nodes.parents, rows), ROOT)
+                state = stores.read(self.store, now.kept, nodes, parents)
+                return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
+
+            state, action, words = jax.tree.map(_flat, jax.vmap(before)(picked.node))
+            step = Step(*self.env.expand(state, action, jax.random.wrap_key_data(words, impl=self.impl)))
+            step = step._replace(discount=step.discount * self._sign(state, step.state))
+            step = jax.tree.map(lambda x: x.reshape(*picked.node.shape, *x.shape[1:]), step)
+            for k in range(self.leaf_batch):
+                now = self._noted(now, *jax.tree.map(lambda x, k=k: x[k], (picked, step)))
+            return now
+
+        return _once(jnp.any(picked.fresh), call, now)
+
+    def _evaluate_by_replay(self, now: Grown, picked: _Picked) -> Grown:
+        """From the nearest ancestor whose state is kept down to the leaf: one call of the environment a level.
+
+        Replayed steps and the last one, which is new, are the same compiled code, so their bits are too.
+        """
+        nodes, goal = now.nodes, picked.node
+        begin = jax.lax.while_loop(
+            lambda at: jnp.any(~stores.holds(now.kept, nodes, at)),
+            lambda at: jnp.where(stores.holds(now.kept, nodes, at), at, take(nodes.parents, nodes.rows(at))),
+            jnp.where(picked.fresh, jnp.maximum(take(nodes.parents, nodes.rows(goal)), ROOT), ROOT),
+        )
+        time = now.used + now.cost.replays  # grows with each write
+        kept = stores.touch(now.kept, nodes, begin, picked.fresh, time)
+        state = stores.read(self.store, kept, nodes, begin)
+
+        def down(carried: tuple[Grown, Array, Any]) -> tuple[Grown, Array, Any]:
+            now, at, state = carried
+            moves = picked.fresh & (at != goal)
+            following = jax.lax.while_loop(
+                lambda node: jnp.any(moves & (take(nodes.parents, nodes.rows(node)) != at)),
+                lambda node: jnp.where(
+                    moves & (take(nodes.parents, nodes.rows(node)) != at), take(nodes.parents, nodes.rows(node)), node
+                ),
+                goal,
+            )
+            step = self._outcome(nodes, following, state)
+            last = moves & (following == goal)
+            now = self._noted(now, picked._replace(fresh=last), step)
+            passed = moves & ~last
+            now = now.replace(cost=now.cost.replace(replays=now.cost.replays + passed))
+            kept = stores.write(
+                self.store, now.kept, now.nodes, following, step.state, passed, now.used + now.cost.replays
+            )
+            state = jax.tree.map(partial(_where, moves), step.state, state)
+            return now.replace(kept=kept), jnp.where(moves, following, at), state
+
+        now, _, _ = jax.lax.while_loop(
+            lambda carried: jnp.any(picked.fresh & (carried[1] != goal)), down, (now.replace(kept=kept), begin, state)
+        )
+        return now
+
+    def _outcome(self, nodes: Nodes, node: Array, state: Any) -> Step:
+        rows = nodes.rows(node)
+        key = jax.random.wrap_key_data(take(nodes.keys, rows), impl=self.impl)
+        step = Step(*self.env.expand(state, jnp.maximum(take(nodes.actions, rows), 0), key))
+        return step._replace(discount=step.discount * self._sign(state, step.state))
+
+    def _sign(self, before: Any, after: Any) -> Array | float:
+        player = getattr(self.env, "player", None)
+        return 1.0 if player is None else jnp.where(player(before) == player(after), 1.0, -1.0)
+
+    def _noted(self, now: Grown, picked: _Picked, step: Step) -> Grown:
+        """Fresh nodes get what the environment says of them; their states are kept if they can be expanded."""
+        nodes = now.nodes
+        rows = nodes.rows(picked.node, picked.fresh)
+        value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
+        nodes = nodes.replace(
+            values=put(nodes.values, rows, value),
+            raw_values=put(nodes.raw_values, rows, value),
+            rewards=put(nodes.rewards, rows, step.reward),
+            discounts=put(nodes.discounts, rows, step.discount),
+            logits=put(nodes.logits, rows, masked_logits(step.logits, ~step.valid)),
+            done=put(nodes.done, rows, step.done),
+            valid=put(nodes.valid, rows, step.valid),
+            solved=put(nodes.solved, rows, step.done),
+        )
+        depth = take(nodes.depths, nodes.rows(picked.node))
+        keep = picked.fresh & ~step.done & (depth < self.max_depth)
+        time = now.used + now.cost.replays
+        kept = stores.write(self.store, now.kept, nodes, picked.node, step.state, keep, time)
+        return now.replace(nodes=nodes, kept=kept)
+
+    # --- backup ------------------------------------------------------------------------------------------------------
+
+    def _credit(self, nodes: Nodes, picked: _Picked, flying: Array | None) -> tuple[Nodes, Array | None]:
+        """Counts the visit of each leaf [B] and backs its value up."""
+        row, to = nodes.rows(picked.node), nodes.rows(picked.node, picked.counts)
+        visits, value = take(nodes.visits, row), take(nodes.values, row)
+        exact = take(nodes.solved, row)
+        returns = jnp.where(exact, value, take(nodes.raw_values, row))
+        count = visits
+        if flying is not None:
+            count = visits - take(flying, row)
+            flying = put(flying, to, take(flying, row) - 1)
+        else:
+            nodes = nodes.replace(visits=put(nodes.visits, to, visits + 1))
+        mean = jnp.where(exact, value, (value * count + returns) / (count + 1.0))
+        nodes = nodes.replace(values=put(nodes.values, to, mean))
+        nodes, flying = backup(nodes, picked.node, returns, flying)
+        return solve(nodes, picked.node, getattr(self.env, "bound", None)), flying
+
+
+def _ends(nodes: Nodes, at: Array, pending: Array) -> Array:
+    """Nothing is to be learnt below: the value is exact, or still to come."""
+    return take(nodes.solved, nodes.rows(at)) | (at >= pending)
+
+
+def _once(condition: Array, change: Callable[[Grown], Grown], now: Grown) -> Grown:
+    """change(now) if the condition holds. A loop of at most one turn works in place, where `lax.cond` would copy."""
+    _, now = jax.lax.while_loop(lambda c: c[0], lambda c: (jnp.zeros_like(c[0]), change(c[1])), (condition, now))
+    return now
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _where(condition: Array, yes: Array, no: Array) -> Array:
+    return jnp.where(condition.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
