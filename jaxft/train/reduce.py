@@ -21,9 +21,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxft.mesh.devices import DATA
+
+LARGE = 2**15
+"""Numbers from which on a leaf travels alone, in halves."""
 
 Tree = Any
 """A pytree of arrays."""
@@ -61,9 +65,24 @@ def across(mesh: Mesh) -> Callable[[Tree], Tree]:
     size = mesh.size
 
     def add(parts: Tree) -> Tree:
-        return jax.tree.map(lambda x: _halving(x, size) if x.size % size == 0 else _butterfly(x, size), parts)
+        leaves, structure = jax.tree.flatten(parts)
+        large = [x.size % size == 0 and x.size >= LARGE for x in leaves]
+        small = [x for x, is_large in zip(leaves, large, strict=True) if not is_large]
+        together = iter(_apart(_butterfly(_together(small), size), small)) if small else iter(())
+        sums = [_halving(x, size) if is_large else next(together) for x, is_large in zip(leaves, large, strict=True)]
+        return jax.tree.unflatten(structure, sums)
 
     return jax.shard_map(add, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec(), check_vma=False)
+
+
+def _together(leaves: list[jax.Array]) -> jax.Array:
+    """One vector of all of them, so that they travel at once."""
+    return jnp.concatenate([x.reshape(-1) for x in leaves])
+
+
+def _apart(vector: jax.Array, like: list[jax.Array]) -> list[jax.Array]:
+    ends = np.cumsum([x.size for x in like])[:-1].tolist()
+    return [part.reshape(x.shape) for part, x in zip(jnp.split(vector, ends), like, strict=True)]
 
 
 def _butterfly(x: jax.Array, size: int) -> jax.Array:
@@ -75,15 +94,12 @@ def _butterfly(x: jax.Array, size: int) -> jax.Array:
 
 def _halving(x: jax.Array, size: int) -> jax.Array:
     """At each level two devices exchange the half that the other one goes on with, nearest first, as the tree adds;
-    then the sums travel back: twice (d - 1) / d times the bytes of x a device."""
-    place, part = jax.lax.axis_index(DATA), x.reshape(-1)
-    for distance in _distances(size):
-        halves, upper = part.reshape(2, -1), _is_upper(place, distance)
-        part = halves[upper] + _exchange(halves[1 - upper], distance, size)
-    for distance in reversed(_distances(size)):
-        other, upper = _exchange(part, distance, size), _is_upper(place, distance)
-        part = jnp.where(upper, jnp.concatenate([other, part]), jnp.concatenate([part, other]))
-    return part.reshape(x.shape)
+    device i ends with block i of d, and all gather them: twice (d - 1) / d times the bytes of x a device."""
+    place, blocks = jax.lax.axis_index(DATA), x.reshape(size, -1)
+    for distance in _distances(size):  # the blocks left are those whose number ends in the bits of the place's
+        pairs, odd = blocks.reshape(-1, 2, blocks.shape[-1]), _is_upper(place, distance)
+        blocks = pairs[:, odd] + _exchange(pairs[:, 1 - odd], distance, size)
+    return jax.lax.all_gather(blocks[0], DATA, tiled=True).reshape(x.shape)
 
 
 def _distances(size: int) -> list[int]:

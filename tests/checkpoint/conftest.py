@@ -1,26 +1,20 @@
-"""`faults`: benchmarks/checkpoint_faults.py, loaded by its path, as tests see no folder of it."""
+"""`faults`: benchmarks/checkpoint_faults.py."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.conftest import benchmark
+
 
 @pytest.fixture(scope="session")
 def faults() -> Iterator[ModuleType]:
-    path = Path(__file__).parents[2] / "benchmarks" / "checkpoint_faults.py"
-    spec = importlib.util.spec_from_file_location("checkpoint_faults", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with benchmark("checkpoint_faults") as module:
+        yield module
 
 
 @pytest.fixture(scope="session")
