@@ -29,6 +29,8 @@ from search_models import encoder, hashed, network, searched
 from jaxft import search
 
 ACTIONS = 8
+TURN_S = 0.1
+"""Least time of a program in a round: short searches are run several times."""
 MATCHED_DEPTH = 8
 """Of the searches whose time a simulation is compared over their number."""
 
@@ -96,12 +98,16 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
         programs[name] = function.lower(*arguments).compile()
         compile_s[name] = time.perf_counter() - since
         jax.block_until_ready(programs[name](*arguments))
+    since = time.perf_counter()
+    jax.block_until_ready(programs["mctx"](*arguments))
+    repeats = max(1, round(TURN_S / (time.perf_counter() - since)))
     times: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(rounds):
         for name in list(programs)[:: 1 if number % 2 else -1]:
             since = time.perf_counter()
-            jax.block_until_ready(programs[name](*arguments))
-            times[name].append((time.perf_counter() - since) / case.simulations * 1e6)
+            for _ in range(repeats):
+                jax.block_until_ready(programs[name](*arguments))
+            times[name].append((time.perf_counter() - since) / repeats / case.simulations * 1e6)
     ratios = [theirs / ours for theirs, ours in zip(times["mctx"], times["jaxft"], strict=True)]
     spread = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
     us = {name: statistics.median(values) for name, values in times.items()}

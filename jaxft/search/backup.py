@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.search.tree import ROOT, Nodes, put, take
+from jaxft.search.tree import ROOT, Nodes, add, put, take
 
 
 class _Climb(NamedTuple):
@@ -22,14 +22,17 @@ class _Climb(NamedTuple):
     in_flight: Array | None
 
 
-def backup(nodes: Nodes, leaf: Array, returns: Array, in_flight: Array | None = None) -> tuple[Nodes, Array | None]:
+def backup(
+    nodes: Nodes, leaf: Array, value: Array, returns: Array, in_flight: Array | None = None
+) -> tuple[Nodes, Array | None]:
     """Adds a return, seen from the leaf [B], to every node above it; the leaf's own statistics stay as they are.
 
-    in_flight: i32 [R], of each node's visits those whose return is still to come; this one is counted already then, and
-    is taken from it. The loop turns until the last element has reached its root, and touches one row an element and
-    turn.
+    value: of the leaf now. in_flight: i32 [R], of each node's visits those whose return is still to come; this one is
+    counted already then, and is taken from it. The loop turns until the last element has reached its root, and touches
+    one row an element and turn. Counts are read after they were written: the other way round XLA copies the array.
     """
-    added = 1 if in_flight is None else 0
+
+    alone = nodes.batch == 1  # then the loop turns only while there is something to write
 
     def climb(now: _Climb) -> _Climb:
         on = now.node != ROOT
@@ -38,25 +41,26 @@ def backup(nodes: Nodes, leaf: Array, returns: Array, in_flight: Array | None = 
         reward, discount = take(nodes.rewards, row), take(nodes.discounts, row)
         seen = reward + discount * now.returns
         above, to = nodes.rows(jnp.where(on, parent, ROOT)), nodes.rows(parent, on)
-        action = jnp.where(on, action, 0)
-        visits, flying = take(now.visits, above), now.in_flight
-        count = visits
-        if flying is not None:
-            count = visits - take(flying, above)
-            flying = put(flying, to, take(flying, above) - 1)
-        value = (take(now.values, above) * count + seen) / (count + 1.0)
+        edge = (to, jnp.where(on, action, 0))
+        visits, child_visits, flying = now.visits, now.child_visits, now.in_flight
+        if flying is None:
+            visits, child_visits = add(visits, to, 1, sure=alone), add(child_visits, edge, 1, sure=alone)
+            before = take(visits, above) - 1
+        else:
+            flying = add(flying, to, -1, sure=alone)
+            before = take(visits, above) - take(flying, above) - 1
+        value = (take(now.values, above) * before + seen) / (before + 1.0)
         return _Climb(
-            visits=put(now.visits, to, visits + added),
-            values=put(now.values, to, value),
-            child_visits=put(now.child_visits, (to, action), take(now.child_visits, (above, action)) + added),
-            child_q=put(now.child_q, (to, action), reward + discount * now.value),
+            visits=visits,
+            values=put(now.values, to, value, sure=alone),
+            child_visits=child_visits,
+            child_q=put(now.child_q, edge, reward + discount * now.value, sure=alone),
             node=jnp.where(on, parent, ROOT),
             value=value,
             returns=seen,
             in_flight=flying,
         )
 
-    value = take(nodes.values, nodes.rows(leaf))
     start = _Climb(nodes.visits, nodes.values, nodes.child_visits, nodes.child_q, leaf, value, returns, in_flight)
     end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
     nodes = nodes.replace(visits=end.visits, values=end.values, child_visits=end.child_visits, child_q=end.child_q)
@@ -83,24 +87,20 @@ def take_off(nodes: Nodes, leaf: Array, where: Array, in_flight: Array) -> tuple
         parent = jnp.where(on, take(nodes.parents, row), ROOT)
         action = jnp.where(on, take(nodes.actions, row), 0)
         above, to = nodes.rows(parent), nodes.rows(parent, on)
-        before = take(now.child_visits, (above, action))
-        q = jnp.where(before > 0, take(now.child_q, (above, action)), take(nodes.values, above))
+        child_visits = add(now.child_visits, (to, action), 1)
+        first = take(child_visits, (above, action)) == 1
+        q = jnp.where(first, take(nodes.values, above), take(now.child_q, (above, action)))
         return _Way(
-            visits=put(now.visits, to, take(now.visits, above) + 1),
-            child_visits=put(now.child_visits, (to, action), before + 1),
+            visits=add(now.visits, to, 1),
+            child_visits=child_visits,
             child_q=put(now.child_q, (to, action), q),
-            in_flight=put(now.in_flight, to, take(now.in_flight, above) + 1),
+            in_flight=add(now.in_flight, to, 1),
             node=parent,
         )
 
-    to, row = nodes.rows(leaf, where), nodes.rows(leaf)
-    start = _Way(
-        put(nodes.visits, to, take(nodes.visits, row) + 1),
-        nodes.child_visits,
-        nodes.child_q,
-        put(in_flight, to, take(in_flight, row) + 1),
-        jnp.where(where, leaf, ROOT),
-    )
+    to = nodes.rows(leaf, where)
+    node = jnp.where(where, leaf, ROOT)
+    start = _Way(add(nodes.visits, to, 1), nodes.child_visits, nodes.child_q, add(in_flight, to, 1), node)
     end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
     nodes = nodes.replace(visits=end.visits, child_visits=end.child_visits, child_q=end.child_q)
     return nodes, end.in_flight

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxft.search.select import Leaf
-from jaxft.search.tree import Nodes, put, take
+from jaxft.search.tree import Nodes, put, put_block, take
 
 
 class Outcome(NamedTuple):
@@ -28,20 +28,25 @@ def states_at(nodes: Nodes, numbers: Array) -> Any:
     return jax.tree.map(lambda states: take(states, rows), nodes.states)
 
 
-def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Array, where: Array | None = None) -> Nodes:
-    """Writes nodes `numbers` [B], children of the leaves' parents, with so many visits; only `where`, if given."""
-    rows, parents = nodes.rows(numbers, where), nodes.rows(leaf.parent, where)
+def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Array, *, same: bool) -> Nodes:
+    """Writes nodes `numbers` [B], children of the leaves' parents, with so many visits. same: all have one number, so
+    that their rows are a block."""
+    rows, edge = nodes.rows(numbers), (nodes.rows(leaf.parent), leaf.action)
+
+    def write(x: Array, new: Array) -> Array:
+        return put_block(x, rows[0], new) if same else put(x, rows, new, sure=True)
+
     return nodes.replace(
-        visits=put(nodes.visits, rows, visits),
-        values=put(nodes.values, rows, outcome.value),
-        raw_values=put(nodes.raw_values, rows, outcome.value),
-        parents=put(nodes.parents, rows, leaf.parent),
-        actions=put(nodes.actions, rows, leaf.action),
-        rewards=put(nodes.rewards, rows, outcome.reward),
-        discounts=put(nodes.discounts, rows, outcome.discount),
-        children=put(nodes.children, (parents, leaf.action), numbers),
-        logits=put(nodes.logits, rows, outcome.logits),
-        states=jax.tree.map(lambda states, new: put(states, rows, new), nodes.states, outcome.states),
+        visits=write(nodes.visits, visits),
+        values=write(nodes.values, outcome.value),
+        raw_values=write(nodes.raw_values, outcome.value),
+        parents=write(nodes.parents, leaf.parent),
+        actions=write(nodes.actions, leaf.action),
+        rewards=write(nodes.rewards, outcome.reward),
+        discounts=write(nodes.discounts, outcome.discount),
+        children=put(nodes.children, edge, numbers, sure=True),
+        logits=write(nodes.logits, outcome.logits),
+        states=jax.tree.map(write, nodes.states, outcome.states),
     )
 
 

@@ -221,10 +221,14 @@ def grow(
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
         visits = expand.first_visits(made)
-        if max_depth < num_simulations:  # a leaf that was cut may have been here before
+        again = max_depth < num_simulations  # a leaf that was cut may have been here before
+        if again:
             visits += tree.take(nodes.visits, nodes.rows(made))
+        else:
+            made = jnp.full_like(made, 1) + number
         outcome = Outcome(states, step.reward, step.discount, step.prior_logits, step.value)
-        nodes, _ = backup(expand.add(nodes, leaf, made, outcome, visits), made, step.value)
+        nodes = expand.add(nodes, leaf, made, outcome, visits, same=not again)
+        nodes, _ = backup(nodes, made, step.value, step.value)
         return key, nodes
 
     nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)

@@ -93,9 +93,20 @@ def take(x: Array, at: Any) -> Array:
     return x.at[at].get(mode="promise_in_bounds")
 
 
-def put(x: Array, at: Any, values: Any) -> Array:
-    """x with other entries at `at`, no two of which are the same; those out of range are dropped."""
-    return x.at[at].set(values, mode="drop", unique_indices=True)
+def put(x: Array, at: Any, values: Any, *, sure: bool = False) -> Array:
+    """x with other entries at `at`, no two of which are the same; those out of range are dropped, unless it is sure
+    that there are none."""
+    return x.at[at].set(values, mode="promise_in_bounds" if sure else "drop", unique_indices=True)
+
+
+def add(x: Array, at: Any, amount: int, *, sure: bool = False) -> Array:
+    """x with an amount added at `at`, otherwise as `put`."""
+    return x.at[at].add(amount, mode="promise_in_bounds" if sure else "drop", unique_indices=True)
+
+
+def put_block(x: Array, first: Array, values: Array) -> Array:
+    """x with other entries in rows from `first` on."""
+    return jax.lax.dynamic_update_slice_in_dim(x, values.astype(x.dtype), first, axis=0)
 
 
 class Column:

@@ -26,7 +26,7 @@ from jaxft.search.policies import Policy
 from jaxft.search.select import Leaf, descend
 from jaxft.search.solve import solve
 from jaxft.search.store import Full, Kept, Slots
-from jaxft.search.tree import NONE, ROOT, Nodes, View, empty, put, take
+from jaxft.search.tree import NONE, ROOT, Nodes, View, add, empty, put, take
 
 NOISE = 0xFFFFFFFF
 """Number that the key of a root's own randomness is folded with; no action has it."""
@@ -374,18 +374,17 @@ class _Run(NamedTuple):
     def _credit(self, nodes: Nodes, picked: _Picked, flying: Array | None) -> tuple[Nodes, Array | None]:
         """Counts the visit of each leaf [B] and backs its value up."""
         row, to = nodes.rows(picked.node), nodes.rows(picked.node, picked.counts)
-        visits, value = take(nodes.visits, row), take(nodes.values, row)
-        exact = take(nodes.solved, row)
-        returns = jnp.where(exact, value, take(nodes.raw_values, row))
-        count = visits
-        if flying is not None:
-            count = visits - take(flying, row)
-            flying = put(flying, to, take(flying, row) - 1)
+        if flying is None:
+            nodes = nodes.replace(visits=add(nodes.visits, to, 1))
+            before = take(nodes.visits, row) - 1
         else:
-            nodes = nodes.replace(visits=put(nodes.visits, to, visits + 1))
-        mean = jnp.where(exact, value, (value * count + returns) / (count + 1.0))
+            flying = add(flying, to, -1)
+            before = take(nodes.visits, row) - take(flying, row) - 1
+        value, exact = take(nodes.values, row), take(nodes.solved, row)
+        returns = jnp.where(exact, value, take(nodes.raw_values, row))
+        mean = jnp.where(exact, value, (value * before + returns) / (before + 1.0))
         nodes = nodes.replace(values=put(nodes.values, to, mean))
-        nodes, flying = backup(nodes, picked.node, returns, flying)
+        nodes, flying = backup(nodes, picked.node, mean, returns, flying)
         return solve(nodes, picked.node, getattr(self.env, "bound", None)), flying
 
 

@@ -30,7 +30,7 @@ def test_they_are_those_of_jax(kind, partitionable):
         first, second = keys.split_each(each)
         np.testing.assert_array_equal(words(first), words(expected[:, 0]))
         np.testing.assert_array_equal(words(second), words(expected[:, 1]))
-        numbers = jnp.arange(7) + 2**31
+        numbers = jnp.arange(7, dtype=jnp.uint32) + jnp.uint32(2**31)
         folded = jax.vmap(jax.random.fold_in)(each, numbers)
         np.testing.assert_array_equal(words(keys.fold_in_each(each, numbers)), words(folded))
         for count in (1, 2, 5, 33):
