@@ -8,7 +8,6 @@ search in several calls, or one that computes evicted states again, grows the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -267,35 +266,35 @@ class _Run(NamedTuple):
         """Calls the environment for the fresh leaves [B], if there are any."""
         if isinstance(self.store, Slots):
             return self._evaluate_by_replay(now, picked)
-
-        def call(now: Grown) -> Grown:
-            parents = take(now.nodes.parents, now.nodes.rows(picked.node))
-            state = stores.read(self.store, now.kept, now.nodes, jnp.maximum(parents, ROOT))
-            return self._noted(now, picked, self._outcome(now.nodes, picked.node, state))
-
-        return _once(jnp.any(picked.fresh), call, now)
+        return self._noted(now, picked, self._asked(picked.fresh, *self._before(now, picked.node)))
 
     def _evaluate_together(self, now: Grown, picked: _Picked) -> Grown:
         """All leaves [K, B] in one call of the environment."""
+        before = jax.tree.map(_flat, jax.vmap(partial(self._before, now))(picked.node))
+        step = self._asked(picked.fresh, *before)
+        step = jax.tree.map(lambda x: x.reshape(*picked.node.shape, *x.shape[1:]), step)
+        for k in range(self.leaf_batch):
+            now = self._noted(now, *jax.tree.map(lambda x, k=k: x[k], (picked, step)))
+        return now
 
-        def call(now: Grown) -> Grown:
-            nodes = now.nodes
+    def _before(self, now: Grown, node: Array) -> tuple[Any, Array, Array]:
+        """State of the parents of nodes [B], the actions that lead to them, and the words of their keys."""
+        nodes = now.nodes
+        rows = nodes.rows(node)
+        state = stores.read(self.store, now.kept, nodes, jnp.maximum(take(nodes.parents, rows), ROOT))
+        return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
 
-            def before(node: Array) -> tuple[Any, Array, Array]:
-                rows = nodes.rows(node)
-                parents = jnp.maximum(take(nodes.parents, rows), ROOT)
-                state = stores.read(self.store, now.kept, nodes, parents)
-                return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
+    def _asked(self, fresh: Array, state: Any, action: Array, words: Array) -> Step:
+        """What the environment says; zeros if nobody is fresh. A loop of at most one turn: unlike `lax.cond` it has the
+        states that it reads in a place of their own, so that the store can be written where it is."""
+        shapes = jax.eval_shape(self._outcome, state, action, words)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-            state, action, words = jax.tree.map(_flat, jax.vmap(before)(picked.node))
-            step = Step(*self.env.expand(state, action, jax.random.wrap_key_data(words, impl=self.impl)))
-            step = step._replace(discount=step.discount * self._sign(state, step.state))
-            step = jax.tree.map(lambda x: x.reshape(*picked.node.shape, *x.shape[1:]), step)
-            for k in range(self.leaf_batch):
-                now = self._noted(now, *jax.tree.map(lambda x, k=k: x[k], (picked, step)))
-            return now
+        def turn(carried: tuple[Array, Any, Step]) -> tuple[Array, Any, Step]:
+            return jnp.zeros_like(carried[0]), carried[1], self._outcome(carried[1], action, words)
 
-        return _once(jnp.any(picked.fresh), call, now)
+        _, _, step = jax.lax.while_loop(lambda carried: carried[0], turn, (jnp.any(fresh), state, nothing))
+        return step
 
     def _evaluate_by_replay(self, now: Grown, picked: _Picked) -> Grown:
         """From the nearest ancestor whose state is kept down to the leaf: one call of the environment a level.
@@ -322,7 +321,8 @@ class _Run(NamedTuple):
                 ),
                 goal,
             )
-            step = self._outcome(nodes, following, state)
+            rows = nodes.rows(following)
+            step = self._outcome(state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows))
             last = moves & (following == goal)
             now = self._noted(now, picked._replace(fresh=last), step)
             passed = moves & ~last
@@ -338,10 +338,8 @@ class _Run(NamedTuple):
         )
         return now
 
-    def _outcome(self, nodes: Nodes, node: Array, state: Any) -> Step:
-        rows = nodes.rows(node)
-        key = jax.random.wrap_key_data(take(nodes.keys, rows), impl=self.impl)
-        step = Step(*self.env.expand(state, jnp.maximum(take(nodes.actions, rows), 0), key))
+    def _outcome(self, state: Any, action: Array, words: Array) -> Step:
+        step = Step(*self.env.expand(state, action, jax.random.wrap_key_data(words, impl=self.impl)))
         return step._replace(discount=step.discount * self._sign(state, step.state))
 
     def _sign(self, before: Any, after: Any) -> Array | float:
@@ -391,12 +389,6 @@ class _Run(NamedTuple):
 def _ends(nodes: Nodes, at: Array, pending: Array) -> Array:
     """Nothing is to be learnt below: the value is exact, or still to come."""
     return take(nodes.solved, nodes.rows(at)) | (at >= pending)
-
-
-def _once(condition: Array, change: Callable[[Grown], Grown], now: Grown) -> Grown:
-    """change(now) if the condition holds. A loop of at most one turn works in place, where `lax.cond` would copy."""
-    _, now = jax.lax.while_loop(lambda c: c[0], lambda c: (jnp.zeros_like(c[0]), change(c[1])), (condition, now))
-    return now
 
 
 def _flat(x: Array) -> Array:

@@ -241,11 +241,12 @@ def test_settings_that_make_no_sense_are_refused(settings):
 # --- the compiled program --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("store", [Full(), Slots(3)], ids=["full", "slots"])
 @pytest.mark.parametrize("policy", SEVERAL)
-def test_no_loop_copies_a_tree(policy, store):
+def test_no_loop_copies_a_tree(policy, store, batch):
     """Within the simulations nothing of the size of the tree is copied or selected: rows are read and written."""
-    world, batch, simulations = Hashed(4, ends=11), 3, 512
+    world, simulations = Hashed(4, ends=11), 512
     search = partial(tree_search, KEY, env=world, policy=SEVERAL[policy], num_simulations=simulations, store=store)
     text = jax.jit(lambda root: search(root)).lower(world.root(batch)).compile().as_text()
     assert whole_copies(text, batch * (simulations + 1)) == []
