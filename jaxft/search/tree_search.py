@@ -374,15 +374,10 @@ class _Run(NamedTuple):
         row, to = nodes.rows(picked.node), nodes.rows(picked.node, picked.counts)
         if flying is None:
             nodes = nodes.replace(visits=add(nodes.visits, to, 1))
-            before = take(nodes.visits, row) - 1
         else:
             flying = add(flying, to, -1)
-            before = take(nodes.visits, row) - take(flying, row) - 1
-        value, exact = take(nodes.values, row), take(nodes.solved, row)
-        returns = jnp.where(exact, value, take(nodes.raw_values, row))
-        mean = jnp.where(exact, value, (value * before + returns) / (before + 1.0))
-        nodes = nodes.replace(values=put(nodes.values, to, mean))
-        nodes, flying = backup(nodes, picked.node, mean, returns, flying)
+        value = take(nodes.values, row)  # of a leaf: as evaluated, or exact; its mean is itself
+        nodes, flying = backup(nodes, picked.node, value, value, flying)
         return solve(nodes, picked.node, getattr(self.env, "bound", None)), flying
 
 
