@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import mctx
 import numpy as np
 import tables
 from peers import machine
-from search_models import encoder, hashed, network, searched
+from search_models import encoder, hashed, mctx, network, searched
 
 from jaxft import search
 
@@ -144,7 +143,7 @@ def shown(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="searches whose name contains this; README.md then stays as it is")
     options = parser.parse_args()

@@ -18,11 +18,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mctx
 import numpy as np
 import tables
 from peers import machine
-from search_models import Facts, hashed, mixed, number
+from search_models import Facts, hashed, mctx, mixed, number
 
 from jaxft import search
 
@@ -128,7 +127,7 @@ def shapes(count: int, seed: int) -> list[Shape]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", type=int, default=9, help="compiled searches a policy")
     parser.add_argument("--seeds", type=int, default=8, help="settings each is run on")
     options = parser.parse_args()

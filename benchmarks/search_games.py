@@ -20,11 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mctx
 import numpy as np
 import pgx
 import tables
 from peers import machine
+from search_models import mctx
 
 from jaxft.search.env import Root, Step
 from jaxft.search.policies import Puct
@@ -41,7 +41,8 @@ class Game:
     bound = 1.0
 
     def __init__(self, name: str) -> None:
-        self.game: Any = pgx.make(name)
+        make: Any = pgx.make
+        self.game = make(name)
         self.actions = self.game.num_actions
 
     def player(self, state: Any) -> jax.Array:
@@ -178,7 +179,7 @@ def seconds(player: Player, states: Any) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--games", type=int, default=1000, help="of tic-tac-toe; a fifth of it of connect-four")
     options = parser.parse_args()
     results = {}

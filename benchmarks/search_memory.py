@@ -16,11 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mctx
 import numpy as np
 import optax
 import tables
 from peers import machine
+from search_models import mctx
 
 from jaxft.search.env import Root, Step
 from jaxft.search.policies import Gumbel
@@ -105,7 +105,7 @@ def of_jaxft(task: Training, store: Full | Slots) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--slots", type=int, nargs="+", default=[4, 5, 8])
     options = parser.parse_args()
     task = Training()
@@ -113,10 +113,10 @@ def main() -> None:
     bytes_of_state = sum(x.nbytes for x in jax.tree.leaves(state))
     programs = {"mctx": of_mctx(task), "jaxft, all states": of_jaxft(task, Full())}
     programs |= {f"jaxft, {count} slots": of_jaxft(task, Slots(count)) for count in options.slots}
-    rows, told, reference, mctx_bytes = [], [], None, 0
+    rows, told, reference, mctx_bytes = [], [], [], 0
     for name, function in programs.items():
         compiled = jax.jit(function).lower(state).compile()
-        memory = compiled.memory_analysis()
+        memory: Any = compiled.memory_analysis()
         peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         out = compiled(state)
         if name == "mctx":

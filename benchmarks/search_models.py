@@ -6,6 +6,7 @@ two paths that meet.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+mctx: Any = importlib.import_module("mctx")
+"""Without the types of its chex dataclasses, which type checkers do not see through."""
 Facts = dict[str, Any]
 """reward, discount, prior_logits, value: what a recurrent_fn tells beside the next state."""
 RecurrentFn = Callable[[Any, jax.Array, jax.Array, Any], tuple[Facts, Any]]
@@ -86,7 +89,7 @@ def encoder(num_actions: int, tokens: int = 16) -> tuple[Any, RecurrentFn]:
         positions = jnp.broadcast_to(jnp.arange(tokens), state.shape)
         zero = jnp.zeros_like(state)
         batch = {"tokens": state, "types": zero, "positions": positions, "segments": zero + 1}
-        hidden = bert.apply({"params": params["bert"]}, batch)
+        hidden: Any = bert.apply({"params": params["bert"]}, batch)
         return read_out(hidden[:, 0] @ params["out"]), state
 
     return {"bert": params["encoder"], "out": out}, model

@@ -79,7 +79,7 @@ class Search:
         return child
 
     def solve(self, node: Node) -> None:
-        allowed = np.flatnonzero(node.valid)
+        allowed = np.flatnonzero(node.valid).tolist()
         if all(action in node.children and node.children[action].solved for action in allowed):
             node.solved, node.value = True, max(node.q(action) for action in allowed)
 
