@@ -56,7 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs PyTorch where it is absent, with the reason."""
+    """Files with slow tests first, so that no worker is left with one at the end; skips what needs PyTorch where it is
+    absent, with the reason."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     try:
         import torch  # noqa: F401
     except ImportError:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxft.search import keys as random
+from jaxft.search import keys
 from jaxft.search import store as stores
 from jaxft.search.backup import backup, take_off
 from jaxft.search.env import Env, Root, Step
@@ -88,8 +88,8 @@ def tree_search(
     if num_simulations < 1 or leaf_batch < 1 or num_simulations % leaf_batch:
         raise ValueError(f"{num_simulations} simulations cannot be done {leaf_batch} at a time")
     batch, actions = root.logits.shape
-    for_noise = random.fold_in_each(key[None], jnp.asarray([NOISE], jnp.uint32))[0]
-    for_root, for_choice = jax.random.split(for_noise)
+    for_noise = keys.fold_in_each(jnp.broadcast_to(key, (2,)), jnp.full(2, NOISE, jnp.uint32))
+    for_root, for_choice = keys.fold_in_each(for_noise, jnp.arange(2))
     valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
     logits, extra = policy.prepare(for_root, masked_logits(root.logits, ~valid))
     room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
@@ -108,7 +108,7 @@ def _planted(key: Array, root: Root, logits: Array, valid: Array, store: Full | 
     batch, actions = logits.shape
     nodes = empty(logits, root.value, (), room)
     size, elements = room * batch, jnp.arange(batch)
-    each = jax.random.key_data(random.fold_in_each(jnp.broadcast_to(key, (batch,)), elements))
+    each = jax.random.key_data(keys.fold_in_each(jnp.broadcast_to(key, (batch,)), elements))
     nodes = nodes.replace(
         done=jnp.zeros(size, bool),
         valid=jnp.zeros((size, actions), bool).at[:batch].set(valid),
@@ -150,7 +150,7 @@ def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
     def choose(key: Array, element: Array, extra: Array) -> tuple[Array, Array]:
         return policy.choose(key, View(nodes, element, None, extra))
 
-    each = jax.random.split(key, nodes.batch)
+    each = keys.fold_in_each(jnp.broadcast_to(key, (nodes.batch,)), elements)
     action, weights = jax.vmap(choose)(each, elements, extra)
     roots = slice(0, nodes.batch)
     q, visits = nodes.scores[roots, Q], nodes.counts[roots, VISITS]
@@ -230,7 +230,7 @@ class _Run(NamedTuple):
         rows, above = nodes.rows(node, fresh), nodes.rows(leaf.parent, fresh)
         parent = nodes.rows(leaf.parent)
         words = take(nodes.keys, parent)
-        key = random.fold_in_each(jax.random.wrap_key_data(words, impl=self.impl), leaf.action)
+        key = keys.fold_in_each(jax.random.wrap_key_data(words, impl=self.impl), leaf.action)
         nodes = nodes.replace(
             links=put(nodes.links, rows, jnp.stack([leaf.parent, leaf.action], axis=-1)),
             counts=put(nodes.counts, (above, CHILD, leaf.action), node),

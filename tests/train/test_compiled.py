@@ -69,7 +69,7 @@ def setup_of(set_up_on, short_minilm) -> Callable[[str, int], Setup]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "micro_batches", "steps", "sizes"), [("tag", 8, 20, (2, 4, 8)), ("classify", 16, 4, (8,))]
+    ("task", "micro_batches", "steps", "sizes"), [("tag", 8, 6, (2, 4, 8)), ("classify", 16, 2, (8,))]
 )
 def test_one_answer_on_any_number_of_devices(setup_of, task, micro_batches, steps, sizes):
     """benchmarks/one_answer.py does the same with whole processes, all layers, and more of them."""
