@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.search.tree import ROOT, VISITS, Nodes, Q, add, put, take
+from jaxft.search.tree import ROOT, Nodes, add, put, take
 
 
 class _Climb(NamedTuple):
     visits: Array
     values: Array
-    counts: Array
-    scores: Array
+    child_visits: Array
+    child_q: Array
     node: Array
     value: Array
     returns: Array
@@ -37,14 +37,14 @@ def backup(
     def climb(now: _Climb) -> _Climb:
         on = now.node != ROOT
         row = nodes.rows(now.node)
-        parent, action = jnp.unstack(take(nodes.links, row), axis=-1)
-        _, reward, discount = jnp.unstack(take(nodes.facts, row), axis=-1)
+        parent, action = take(nodes.parents, row), take(nodes.actions, row)
+        reward, discount = take(nodes.rewards, row), take(nodes.discounts, row)
         seen = reward + discount * now.returns
         above, to = nodes.rows(jnp.where(on, parent, ROOT)), nodes.rows(parent, on)
-        action = jnp.where(on, action, 0)
-        visits, counts, flying = now.visits, now.counts, now.in_flight
+        edge = (to, jnp.where(on, action, 0))
+        visits, child_visits, flying = now.visits, now.child_visits, now.in_flight
         if flying is None:
-            visits, counts = add(visits, to, 1, sure=alone), add(counts, (to, VISITS, action), 1, sure=alone)
+            visits, child_visits = add(visits, to, 1, sure=alone), add(child_visits, edge, 1, sure=alone)
             before = take(visits, above) - 1
         else:
             flying = add(flying, to, -1, sure=alone)
@@ -53,24 +53,24 @@ def backup(
         return _Climb(
             visits=visits,
             values=put(now.values, to, value, sure=alone),
-            counts=counts,
-            scores=put(now.scores, (to, Q, action), reward + discount * now.value, sure=alone),
+            child_visits=child_visits,
+            child_q=put(now.child_q, edge, reward + discount * now.value, sure=alone),
             node=jnp.where(on, parent, ROOT),
             value=value,
             returns=seen,
             in_flight=flying,
         )
 
-    start = _Climb(nodes.visits, nodes.values, nodes.counts, nodes.scores, leaf, value, returns, in_flight)
+    start = _Climb(nodes.visits, nodes.values, nodes.child_visits, nodes.child_q, leaf, value, returns, in_flight)
     end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
-    nodes = nodes.replace(visits=end.visits, values=end.values, counts=end.counts, scores=end.scores)
+    nodes = nodes.replace(visits=end.visits, values=end.values, child_visits=end.child_visits, child_q=end.child_q)
     return nodes, end.in_flight
 
 
 class _Way(NamedTuple):
     visits: Array
-    counts: Array
-    scores: Array
+    child_visits: Array
+    child_q: Array
     in_flight: Array
     node: Array
 
@@ -83,23 +83,24 @@ def take_off(nodes: Nodes, leaf: Array, where: Array, in_flight: Array) -> tuple
 
     def climb(now: _Way) -> _Way:
         on = now.node != ROOT
-        parent, action = jnp.unstack(take(nodes.links, nodes.rows(now.node)), axis=-1)
-        parent, action = jnp.where(on, parent, ROOT), jnp.where(on, action, 0)
+        row = nodes.rows(now.node)
+        parent = jnp.where(on, take(nodes.parents, row), ROOT)
+        action = jnp.where(on, take(nodes.actions, row), 0)
         above, to = nodes.rows(parent), nodes.rows(parent, on)
-        counts = add(now.counts, (to, VISITS, action), 1)
-        first = take(counts, (above, VISITS, action)) == 1
-        value = take(nodes.values, above).astype(now.scores.dtype)
-        q = jnp.where(first, value, take(now.scores, (above, Q, action)))
+        child_visits = add(now.child_visits, (to, action), 1)
+        first = take(child_visits, (above, action)) == 1
+        q = jnp.where(first, take(nodes.values, above), take(now.child_q, (above, action)))
         return _Way(
             visits=add(now.visits, to, 1),
-            counts=counts,
-            scores=put(now.scores, (to, Q, action), q),
+            child_visits=child_visits,
+            child_q=put(now.child_q, (to, action), q),
             in_flight=add(now.in_flight, to, 1),
             node=parent,
         )
 
     to = nodes.rows(leaf, where)
     node = jnp.where(where, leaf, ROOT)
-    start = _Way(add(nodes.visits, to, 1), nodes.counts, nodes.scores, add(in_flight, to, 1), node)
+    start = _Way(add(nodes.visits, to, 1), nodes.child_visits, nodes.child_q, add(in_flight, to, 1), node)
     end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
-    return nodes.replace(visits=end.visits, counts=end.counts, scores=end.scores), end.in_flight
+    nodes = nodes.replace(visits=end.visits, child_visits=end.child_visits, child_q=end.child_q)
+    return nodes, end.in_flight

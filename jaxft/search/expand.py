@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxft.search.select import Leaf
-from jaxft.search.tree import CHILD, Nodes, put, put_block, take
+from jaxft.search.tree import Nodes, put, put_block, take
 
 
 class Outcome(NamedTuple):
@@ -31,7 +31,7 @@ def states_at(nodes: Nodes, numbers: Array) -> Any:
 def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Array, *, same: bool) -> Nodes:
     """Writes nodes `numbers` [B], children of the leaves' parents, with so many visits. same: all have one number, so
     that their rows are a block."""
-    rows, edge = nodes.rows(numbers), (nodes.rows(leaf.parent), CHILD, leaf.action)
+    rows, edge = nodes.rows(numbers), (nodes.rows(leaf.parent), leaf.action)
 
     def write(x: Array, new: Array) -> Array:
         return put_block(x, rows[0], new) if same else put(x, rows, new, sure=True)
@@ -39,10 +39,13 @@ def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Arra
     return nodes.replace(
         visits=write(nodes.visits, visits),
         values=write(nodes.values, outcome.value),
-        links=write(nodes.links, jnp.stack([leaf.parent, leaf.action], axis=-1)),
-        facts=write(nodes.facts, jnp.stack([outcome.value, outcome.reward, outcome.discount], axis=-1)),
-        counts=put(nodes.counts, edge, numbers, sure=True),
-        scores=write(nodes.scores, jnp.stack([jnp.zeros_like(outcome.logits), outcome.logits], axis=1)),
+        raw_values=write(nodes.raw_values, outcome.value),
+        parents=write(nodes.parents, leaf.parent),
+        actions=write(nodes.actions, leaf.action),
+        rewards=write(nodes.rewards, outcome.reward),
+        discounts=write(nodes.discounts, outcome.discount),
+        children=put(nodes.children, edge, numbers, sure=True),
+        logits=write(nodes.logits, outcome.logits),
         states=jax.tree.map(write, nodes.states, outcome.states),
     )
 

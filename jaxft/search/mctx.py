@@ -30,7 +30,7 @@ from jaxft.search.gumbel import (
 from jaxft.search.puct import QTransform, masked_argmax
 from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
 from jaxft.search.select import Draw, Select, descend
-from jaxft.search.tree import LOGIT, NONE, ROOT, Nodes, View
+from jaxft.search.tree import NONE, ROOT, Nodes, View
 
 RecurrentState = Any
 RootActionSelectionFn = Callable[[Array, Any, Any], Array]
@@ -233,37 +233,34 @@ def grow(
 
     nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)
     _, nodes = loop_fn(0, num_simulations, simulation, (rng_key, nodes))
-    return _laid_out(nodes, root.prior_logits.dtype, invalid, extra_data)
+    return _laid_out(nodes, invalid, extra_data)
 
 
-def _laid_out(nodes: Nodes, logits_dtype: Any, invalid: Array, extra_data: Any) -> Tree:
+def _laid_out(nodes: Nodes, invalid: Array, extra_data: Any) -> Tree:
     """Batch first, and each edge's reward, discount and value at its parent."""
 
     def batch_first(x: Array) -> Array:
         return jnp.swapaxes(x.reshape(nodes.num_nodes, nodes.batch, *x.shape[1:]), 0, 1)
 
-    parents, actions = jnp.unstack(batch_first(nodes.links), axis=-1)
-    raw, rewards, discounts = jnp.unstack(batch_first(nodes.facts), axis=-1)
-    children, visits = jnp.unstack(batch_first(nodes.counts), axis=2)
-    values = batch_first(nodes.values)
+    children = batch_first(nodes.children)
     at = jnp.maximum(children, ROOT).reshape(nodes.batch, -1)
 
     def by_parent(x: Array) -> Array:
-        found = jnp.take_along_axis(x, at, axis=1).reshape(children.shape)
+        found = jnp.take_along_axis(batch_first(x), at, axis=1).reshape(children.shape)
         return jnp.where(children == NONE, jnp.zeros_like(found), found)
 
     return Tree(
         node_visits=batch_first(nodes.visits),
-        raw_values=raw,
-        node_values=values,
-        parents=parents,
-        action_from_parent=actions,
+        raw_values=batch_first(nodes.raw_values),
+        node_values=batch_first(nodes.values),
+        parents=batch_first(nodes.parents),
+        action_from_parent=batch_first(nodes.actions),
         children_index=children,
-        children_prior_logits=batch_first(nodes.scores[:, LOGIT]).astype(logits_dtype),
-        children_visits=visits,
-        children_rewards=by_parent(rewards),
-        children_discounts=by_parent(discounts),
-        children_values=by_parent(values),
+        children_prior_logits=batch_first(nodes.logits),
+        children_visits=batch_first(nodes.child_visits),
+        children_rewards=by_parent(nodes.rewards),
+        children_discounts=by_parent(nodes.discounts),
+        children_values=by_parent(nodes.values),
         embeddings=jax.tree.map(batch_first, nodes.states),
         root_invalid_actions=invalid,
         extra_data=extra_data,

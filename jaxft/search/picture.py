@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.search.tree import ACTION, DISCOUNT, NONE, PARENT, REWARD, ROOT
+from jaxft.search.tree import NONE, ROOT
 from jaxft.search.tree_search import Found
 
 Name = Callable[[int], str]
@@ -40,9 +40,8 @@ def nodes_of(found: Found, element: int = 0, *, max_nodes: int = 60, max_depth: 
     def column(field: Any) -> np.ndarray:
         return np.asarray(field).reshape(-1, batch)[:used, element]
 
-    f = {name: column(getattr(nodes, name)) for name in ("depths", "visits", "values", "solved", "done")}
-    f |= {"parents": column(nodes.links[:, PARENT]), "actions": column(nodes.links[:, ACTION])}
-    f |= {"rewards": column(nodes.facts[:, REWARD]), "discounts": column(nodes.facts[:, DISCOUNT])}
+    fields = ("parents", "actions", "depths", "visits", "values", "rewards", "discounts", "solved", "done")
+    f = {name: column(getattr(nodes, name)) for name in fields}
     q = f["rewards"] + f["discounts"] * f["values"]
     kept = np.argsort(-f["visits"], kind="stable")[:max_nodes]  # a parent has no fewer visits than its child
     kept = [int(n) for n in kept if max_depth is None or f["depths"][n] <= max_depth]

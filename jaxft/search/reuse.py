@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxft.search.store import Kept
-from jaxft.search.tree import CHILD, NONE, PARENT, ROOT, Nodes, take
+from jaxft.search.tree import NONE, ROOT, Nodes, take
 from jaxft.search.tree_search import Grown
 
 
@@ -30,7 +30,7 @@ def reroot(tree: Grown, action: Array) -> tuple[Grown, Array]:
 
 def _below(nodes: Nodes, top: Array) -> Array:
     """bool [N, B]: nodes in the subtree, by pointers that double their length each round."""
-    parents = nodes.links[:, PARENT].reshape(nodes.num_nodes, nodes.batch)
+    parents = nodes.parents.reshape(nodes.num_nodes, nodes.batch)
     numbers = jnp.arange(nodes.num_nodes, dtype=jnp.int32)[:, None]
     exists = (parents != NONE) | (numbers == ROOT)
     up = jnp.where(numbers == top, numbers, jnp.maximum(parents, ROOT))
@@ -53,12 +53,12 @@ def _moved(nodes: Nodes, number: Array, top: Array) -> Nodes:
         rows = jnp.maximum(x, ROOT) * nodes.batch + jnp.tile(elements, nodes.num_nodes).reshape(-1, *[1] * (x.ndim - 1))
         return jnp.where(x == NONE, NONE, take(number.reshape(-1), rows))
 
+    parents, actions = move(renamed(nodes.parents), NONE), move(nodes.actions, NONE)
+    roots = slice(0, nodes.batch)
     fields = {name: value for name, value in vars(nodes).items() if isinstance(value, jax.Array)}
     moved = {name: move(value) for name, value in fields.items()}
-    links = move(nodes.links.at[:, PARENT].set(renamed(nodes.links[:, PARENT])), NONE)
-    moved["links"] = links.at[: nodes.batch].set(NONE)
-    children = move(renamed(nodes.counts[:, CHILD]), NONE)
-    moved["counts"] = moved["counts"].at[:, CHILD].set(children)
+    moved |= {"parents": parents.at[roots].set(NONE), "actions": actions.at[roots].set(NONE)}
+    moved["children"] = move(renamed(nodes.children), NONE)
     if nodes.depths is not None:
         moved["depths"] = jnp.maximum(
             moved["depths"] - jnp.tile(take(nodes.depths, nodes.rows(top)), nodes.num_nodes), 0

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.search.tree import ROOT, Nodes, Q, put, take
+from jaxft.search.tree import ROOT, Nodes, put, take
 
 
 class _Climb(NamedTuple):
@@ -28,16 +28,13 @@ def solve(nodes: Nodes, leaf: Array, bound: float | None) -> Nodes:
     def climb(now: _Climb) -> _Climb:
         nodes, on = now.nodes, now.goes_on & (now.node != ROOT)
         row = nodes.rows(now.node)
-        parent, action = jnp.unstack(take(nodes.links, row), axis=-1)
-        parent, action = jnp.where(on, parent, ROOT), jnp.where(on, action, 0)
-        _, reward, discount = jnp.unstack(take(nodes.facts, row), axis=-1)
-        exact = reward + discount * take(nodes.values, row)
+        parent, action = jnp.where(on, take(nodes.parents, row), ROOT), jnp.where(on, take(nodes.actions, row), 0)
+        exact = take(nodes.rewards, row) + take(nodes.discounts, row) * take(nodes.values, row)
         above, to = nodes.rows(parent), nodes.rows(parent, on)
-        nodes = nodes.replace(
-            scores=put(nodes.scores, (to, Q, action), exact), child_solved=put(nodes.child_solved, (to, action), on)
-        )
+        taken = (to, action)
+        nodes = nodes.replace(child_q=put(nodes.child_q, taken, exact), child_solved=put(nodes.child_solved, taken, on))
         known, valid = take(nodes.child_solved, above), take(nodes.valid, above)
-        best = jnp.max(jnp.where(known & valid, take(nodes.scores, (above, Q)), -jnp.inf), axis=-1)
+        best = jnp.max(jnp.where(known & valid, take(nodes.child_q, above), -jnp.inf), axis=-1)
         closed = jnp.all(known | ~valid, axis=-1)
         if bound is not None:
             closed |= best >= bound

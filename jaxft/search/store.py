@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxft.search.tree import CHILD, NONE, ROOT, Nodes, put, take
+from jaxft.search.tree import NONE, ROOT, Nodes, put, take
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def touch(kept: Kept, nodes: Nodes, numbers: Array, where: Array, now: Array) ->
 def _worth(kept: Kept, nodes: Nodes) -> Array:
     """[S, B]: the slot with the least is given away first: empty ones, those that are not needed, those not used."""
     rows = jnp.maximum(kept.owner, ROOT) * nodes.batch + jnp.arange(nodes.batch)
-    tried = jnp.all((take(nodes.counts, (rows, CHILD)) != NONE) | ~take(nodes.valid, rows), axis=-1)
+    tried = jnp.all((take(nodes.children, rows) != NONE) | ~take(nodes.valid, rows), axis=-1)
     worth = kept.used + 2**20 * (~tried).astype(jnp.int32)
     worth = jnp.where(kept.owner == NONE, -1, worth)
     return jnp.where(kept.owner == ROOT, 2**30, worth)

@@ -1,11 +1,10 @@
 """The search tree: flat arrays, one row a node, over a batch of independent searches.
 
 Node n of batch element b is row n·B + b, so one gather of B rows reads a node of every element, one scatter of B rows
-writes them, and nothing is copied whole. What is read together lies together: a search is as fast as the memory that it
-waits for. Statistics of an edge lie twice: at the child, where the backup reads them, and in the parent's row, where
-selection reads all actions at once.
+writes them, and nothing is copied whole. Statistics of an edge lie twice: at the child, where the backup reads them,
+and in the parent's row, where selection reads all actions at once.
 
-Row b is the root of element b. A row that no node has: visits 0, parent and action -1.
+Row b is the root of element b. A row that no node has: visits 0, parents and actions -1.
 """
 
 from __future__ import annotations
@@ -21,25 +20,20 @@ ROOT, NONE = 0, -1
 """Number of the root; what stands for no node."""
 
 
-PARENT, ACTION = 0, 1
-"""Columns of `links`."""
-RAW, REWARD, DISCOUNT = 0, 1, 2
-"""Columns of `facts`."""
-CHILD, VISITS = 0, 1
-"""Columns of `counts`."""
-Q, LOGIT = 0, 1
-"""Columns of `scores`."""
-
-
 class Nodes(struct.PyTreeNode):
     """A batch of trees; R = N·B rows for N nodes and B elements, A actions."""
 
     visits: Array  # i32 [R] simulations that went through or ended here
     values: Array  # f [R] mean return from here on
-    links: Array  # i32 [R, 2] number of the parent, and its action that leads here
-    facts: Array  # f [R, 3] value as evaluated; reward of that action, discount between it and the value
-    counts: Array  # i32 [R, 2, A] of each action: number of the child, its visits
-    scores: Array  # f [R, 2, A] of each action: reward + discount · value of the child, logit of the prior
+    raw_values: Array  # f [R] as evaluated
+    parents: Array  # i32 [R] node number
+    actions: Array  # i32 [R] the parent's action that leads here
+    rewards: Array  # f [R] of that action
+    discounts: Array  # f [R] between that reward and the value
+    children: Array  # i32 [R, A] node number
+    child_visits: Array  # i32 [R, A]
+    child_q: Array  # f [R, A] reward + discount · value of the child
+    logits: Array  # f [R, A] of the prior
     states: Any  # [R, ...]
     batch: int = struct.field(pytree_node=False)
     done: Any = None  # bool [R] the episode is over; it and what follows are None in mctx's searches
@@ -55,7 +49,7 @@ class Nodes(struct.PyTreeNode):
 
     @property
     def num_actions(self) -> int:
-        return self.counts.shape[-1]
+        return self.children.shape[-1]
 
     def rows(self, nodes: Array, where: Array | None = None) -> Array:
         """Rows [B] of one node of each element; where not `where`, a row that a scatter drops."""
@@ -65,30 +59,31 @@ class Nodes(struct.PyTreeNode):
 
     def child_of(self, nodes: Array, actions: Array) -> Array:
         """Number of the child [B] that each element's action leads to, NONE if there is none yet."""
-        return take(self.counts, (self.rows(nodes), CHILD, actions))
-
-    def parent_of(self, nodes: Array) -> Array:
-        """Number of the parent [B] of each element's node, NONE for the root."""
-        return take(self.links, (self.rows(nodes), PARENT))
+        return take(self.children, (self.rows(nodes), actions))
 
 
 def empty(logits: Array, value: Array, states: Any, num_nodes: int) -> Nodes:
     """Trees of room for `num_nodes` nodes that hold their roots: logits [B, A], value [B], states [B, ...]."""
     batch, actions = logits.shape
-    size, dtype = num_nodes * batch, jnp.result_type(logits, value)
+    size = num_nodes * batch
 
-    def room(x: Array, *more: int) -> Array:
-        return jnp.zeros((size, *more, *x.shape[1:]), x.dtype)
+    def room(x: Array, fill: Any = 0) -> Array:
+        return jnp.full((size, *x.shape[1:]), fill, x.dtype).at[:batch].set(x)
 
-    counts = jnp.zeros((size, 2, actions), jnp.int32).at[:, CHILD].set(NONE)
+    nobody, zero = jnp.full(size, NONE, jnp.int32), jnp.zeros(size, value.dtype)
     return Nodes(
-        visits=jnp.zeros(size, jnp.int32).at[:batch].set(1),
-        values=room(value).at[:batch].set(value),
-        links=jnp.full((size, 2), NONE, jnp.int32),
-        facts=jnp.zeros((size, 3), value.dtype).at[:batch, RAW].set(value),
-        counts=counts,
-        scores=jnp.zeros((size, 2, actions), dtype).at[:batch, LOGIT].set(logits.astype(dtype)),
-        states=jax.tree.map(lambda x: room(x).at[:batch].set(x), states),
+        visits=room(jnp.ones(batch, jnp.int32)),
+        values=room(value),
+        raw_values=room(value),
+        parents=nobody,
+        actions=nobody,
+        rewards=zero,
+        discounts=zero,
+        children=jnp.full((size, actions), NONE, jnp.int32),
+        child_visits=jnp.zeros((size, actions), jnp.int32),
+        child_q=jnp.zeros((size, actions), value.dtype),
+        logits=room(logits),
+        states=jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype).at[:batch].set(x), states),
         batch=batch,
     )
 
@@ -117,15 +112,12 @@ def put_block(x: Array, first: Array, values: Array) -> Array:
 class Column:
     """One field of the nodes as one batch element sees it: field[node], field[node, action]."""
 
-    def __init__(
-        self, field: Array, element: Array, batch: int, part: int | None = None, span: slice = slice(None)
-    ) -> None:
-        self._field, self._element, self._batch, self._part, self._span = field, element, batch, part, span
+    def __init__(self, field: Array, element: Array, batch: int, span: slice = slice(None)) -> None:
+        self._field, self._element, self._batch, self._span = field, element, batch, span
 
     def __getitem__(self, at: Any) -> Array:
         node, *rest = at if isinstance(at, tuple) else (at,)
-        at = node * self._batch + self._element
-        row = take(self._field, at if self._part is None else (at, self._part))
+        row = take(self._field, node * self._batch + self._element)
         row = row if self._span == slice(None) else row[self._span]
         return row[tuple(rest)] if rest else row
 
@@ -164,39 +156,39 @@ class View:
 
     @property
     def node_visits(self) -> Column:
-        return self._column(self._nodes.visits)
+        return self._of_nodes(self._nodes.visits)
 
     @property
     def node_values(self) -> Column:
-        return self._column(self._nodes.values)
+        return self._of_nodes(self._nodes.values)
 
     @property
     def raw_values(self) -> Column:
-        return self._column(self._nodes.facts, RAW)
+        return self._of_nodes(self._nodes.raw_values)
 
     @property
     def parents(self) -> Column:
-        return self._column(self._nodes.links, PARENT)
+        return self._of_nodes(self._nodes.parents)
 
     @property
     def action_from_parent(self) -> Column:
-        return self._column(self._nodes.links, ACTION)
+        return self._of_nodes(self._nodes.actions)
 
     @property
     def embeddings(self) -> Any:
-        return jax.tree.map(self._column, self._nodes.states)
+        return jax.tree.map(self._of_nodes, self._nodes.states)
 
     @property
     def children_index(self) -> Column:
-        return self._of_actions(self._nodes.counts, CHILD)
+        return self._of_actions(self._nodes.children)
 
     @property
     def children_visits(self) -> Column:
-        return self._of_actions(self._nodes.counts, VISITS)
+        return self._of_actions(self._nodes.child_visits)
 
     @property
     def children_prior_logits(self) -> Column:
-        return self._of_actions(self._nodes.scores, LOGIT)
+        return self._of_actions(self._nodes.logits)
 
     @property
     def children_valid(self) -> Column:
@@ -208,14 +200,14 @@ class View:
 
     @property
     def solved(self) -> Column:
-        return self._column(self._nodes.solved)
+        return self._of_nodes(self._nodes.solved)
 
     def qvalues(self, node: Any) -> Array:
         """reward + discount · value of each action's child [A]; 0 where there is none."""
-        return self._of_actions(self._nodes.scores, Q)[node]
+        return self._of_actions(self._nodes.child_q)[node]
 
-    def _column(self, field: Any, part: int | None = None) -> Column:
-        return Column(field, self._element, self._nodes.batch, part)
+    def _of_nodes(self, field: Any) -> Column:
+        return Column(field, self._element, self._nodes.batch)
 
-    def _of_actions(self, field: Any, part: int | None = None) -> Column:
-        return Column(field, self._element, self._nodes.batch, part, self._span)
+    def _of_actions(self, field: Any) -> Column:
+        return Column(field, self._element, self._nodes.batch, self._span)

@@ -25,7 +25,7 @@ from jaxft.search.policies import Policy
 from jaxft.search.select import Leaf, descend
 from jaxft.search.solve import solve
 from jaxft.search.store import Full, Kept, Slots
-from jaxft.search.tree import ACTION, CHILD, LOGIT, NONE, ROOT, VISITS, Nodes, Q, View, add, empty, put, take
+from jaxft.search.tree import NONE, ROOT, Nodes, View, add, empty, put, take
 
 NOISE = 0xFFFFFFFF
 """Number that the key of a root's own randomness is folded with; no action has it."""
@@ -131,16 +131,15 @@ def _with_room(tree: Grown, logits: Array, room: int, store: Full | Slots) -> Gr
         return jnp.concatenate([x, jnp.full((more * batch, *x.shape[1:]), fill, x.dtype)])
 
     if more:
-        fills = {"links": NONE}
+        fills = {"parents": NONE, "actions": NONE, "children": NONE}
         fields = {name: value for name, value in vars(nodes).items() if isinstance(value, jax.Array)}
         nodes = nodes.replace(**{name: longer(value, fills.get(name, 0)) for name, value in fields.items()})
-        nodes = nodes.replace(counts=nodes.counts.at[old:, CHILD].set(NONE))
     kept = tree.kept
     if more and isinstance(store, Full):
         kept = kept._replace(states=jax.tree.map(lambda x: longer(x[:old], 0), kept.states))
     elif more and kept.slot is not None:
         kept = kept._replace(slot=longer(kept.slot, NONE))
-    return tree.replace(nodes=nodes.replace(scores=nodes.scores.at[:batch, LOGIT].set(logits)), kept=kept)
+    return tree.replace(nodes=nodes.replace(logits=nodes.logits.at[:batch].set(logits)), kept=kept)
 
 
 def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
@@ -153,8 +152,9 @@ def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
     each = keys.fold_in_each(jnp.broadcast_to(key, (nodes.batch,)), elements)
     action, weights = jax.vmap(choose)(each, elements, extra)
     roots = slice(0, nodes.batch)
-    q, visits = nodes.scores[roots, Q], nodes.counts[roots, VISITS]
-    return Found(action, weights, nodes.values[roots], q, visits, grown, grown.cost)
+    return Found(
+        action, weights, nodes.values[roots], nodes.child_q[roots], nodes.child_visits[roots], grown, grown.cost
+    )
 
 
 # --- one step --------------------------------------------------------------------------------------------------------
@@ -232,8 +232,9 @@ class _Run(NamedTuple):
         words = take(nodes.keys, parent)
         key = keys.fold_in_each(jax.random.wrap_key_data(words, impl=self.impl), leaf.action)
         nodes = nodes.replace(
-            links=put(nodes.links, rows, jnp.stack([leaf.parent, leaf.action], axis=-1)),
-            counts=put(nodes.counts, (above, CHILD, leaf.action), node),
+            parents=put(nodes.parents, rows, leaf.parent),
+            actions=put(nodes.actions, rows, leaf.action),
+            children=put(nodes.children, (above, leaf.action), node),
             depths=put(nodes.depths, rows, leaf.depth),
             keys=put(nodes.keys, rows, jax.random.key_data(key)),
         )
@@ -280,9 +281,8 @@ class _Run(NamedTuple):
         """State of the parents of nodes [B], the actions that lead to them, and the words of their keys."""
         nodes = now.nodes
         rows = nodes.rows(node)
-        parent, action = jnp.unstack(take(nodes.links, rows), axis=-1)
-        state = stores.read(self.store, now.kept, nodes, jnp.maximum(parent, ROOT))
-        return state, jnp.maximum(action, 0), take(nodes.keys, rows)
+        state = stores.read(self.store, now.kept, nodes, jnp.maximum(take(nodes.parents, rows), ROOT))
+        return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
 
     def _asked(self, fresh: Array, state: Any, action: Array, words: Array) -> Step:
         """What the environment says; zeros if nobody is fresh. A loop of at most one turn: unlike `lax.cond` it has the
@@ -304,8 +304,8 @@ class _Run(NamedTuple):
         nodes, goal = now.nodes, picked.node
         begin = jax.lax.while_loop(
             lambda at: jnp.any(~stores.holds(now.kept, nodes, at)),
-            lambda at: jnp.where(stores.holds(now.kept, nodes, at), at, nodes.parent_of(at)),
-            jnp.where(picked.fresh, jnp.maximum(nodes.parent_of(goal), ROOT), ROOT),
+            lambda at: jnp.where(stores.holds(now.kept, nodes, at), at, take(nodes.parents, nodes.rows(at))),
+            jnp.where(picked.fresh, jnp.maximum(take(nodes.parents, nodes.rows(goal)), ROOT), ROOT),
         )
         time = now.used + now.cost.replays  # grows with each write
         kept = stores.touch(now.kept, nodes, begin, picked.fresh, time)
@@ -315,12 +315,14 @@ class _Run(NamedTuple):
             now, at, state = carried
             moves = picked.fresh & (at != goal)
             following = jax.lax.while_loop(
-                lambda node: jnp.any(moves & (nodes.parent_of(node) != at)),
-                lambda node: jnp.where(moves & (nodes.parent_of(node) != at), nodes.parent_of(node), node),
+                lambda node: jnp.any(moves & (take(nodes.parents, nodes.rows(node)) != at)),
+                lambda node: jnp.where(
+                    moves & (take(nodes.parents, nodes.rows(node)) != at), take(nodes.parents, nodes.rows(node)), node
+                ),
                 goal,
             )
             rows = nodes.rows(following)
-            step = self._outcome(state, jnp.maximum(take(nodes.links, (rows, ACTION)), 0), take(nodes.keys, rows))
+            step = self._outcome(state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows))
             last = moves & (following == goal)
             now = self._noted(now, picked._replace(fresh=last), step)
             passed = moves & ~last
@@ -351,8 +353,10 @@ class _Run(NamedTuple):
         value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
         nodes = nodes.replace(
             values=put(nodes.values, rows, value),
-            facts=put(nodes.facts, rows, jnp.stack([value, step.reward, step.discount], axis=-1)),
-            scores=put(nodes.scores, (rows, LOGIT), masked_logits(step.logits, ~step.valid)),
+            raw_values=put(nodes.raw_values, rows, value),
+            rewards=put(nodes.rewards, rows, step.reward),
+            discounts=put(nodes.discounts, rows, step.discount),
+            logits=put(nodes.logits, rows, masked_logits(step.logits, ~step.valid)),
             done=put(nodes.done, rows, step.done),
             valid=put(nodes.valid, rows, step.valid),
             solved=put(nodes.solved, rows, step.done),
