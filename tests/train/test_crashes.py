@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "crashes.py"
 
 @pytest.mark.slow
 def test_killed_runs_go_on_and_end_on_the_hash_of_the_undisturbed_one(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--kills", "5", "--terms", "3", "--each", "5", "--results", str(tmp_path)]
+    command = [sys.executable, str(SCRIPT), "--kills", "4", "--terms", "2", "--each", "4", "--results", str(tmp_path)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert found.returncode == 0, found.stdout + found.stderr
     outcomes = json.loads((tmp_path / "crashes.json").read_text())
-    assert [(name, outcome["signals"]) for name, outcome in outcomes.items()] == [("SIGKILL", 5), ("SIGTERM", 3)]
+    assert [(name, outcome["signals"]) for name, outcome in outcomes.items()] == [("SIGKILL", 4), ("SIGTERM", 2)]
     assert all(outcome["wrong"] == [] and sum(outcome["moments"].values()) for outcome in outcomes.values())
