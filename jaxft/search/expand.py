@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxft.search.select import Leaf
@@ -48,8 +47,3 @@ def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Arra
         logits=write(nodes.logits, outcome.logits),
         states=jax.tree.map(write, nodes.states, outcome.states),
     )
-
-
-def first_visits(numbers: Array) -> Array:
-    """Visits of nodes that were just made: one each."""
-    return jnp.ones_like(numbers)

@@ -220,7 +220,7 @@ def grow(
         leaf = descend(nodes, each, of_each(at_root), of_each(inside), draw, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
-        visits = expand.first_visits(made)
+        visits = jnp.ones_like(made)
         again = max_depth < num_simulations  # a leaf that was cut may have been here before
         if again:
             visits += tree.take(nodes.visits, nodes.rows(made))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft.search import store as stores
 from jaxft.search.store import Kept
-from jaxft.search.tree import NONE, ROOT, Nodes, take
+from jaxft.search.tree import NONE, ROOT, Nodes, put, take
 from jaxft.search.tree_search import Grown
 
 
@@ -20,12 +23,13 @@ def reroot(tree: Grown, action: Array) -> tuple[Grown, Array]:
     """
     nodes = tree.nodes
     top = nodes.child_of(jnp.full(nodes.batch, ROOT, jnp.int32), action)
-    there = (top != NONE) & _has_state(tree.kept, nodes, jnp.maximum(top, ROOT))
+    there = (top != NONE) & stores.holds(tree.kept, nodes, jnp.maximum(top, ROOT))
     top = jnp.where(there, top, ROOT)
     inside = _below(nodes, top)
     number = jnp.where(inside, jnp.cumsum(inside, axis=0) - 1, NONE).astype(jnp.int32)
     used = jnp.sum(inside, axis=0).astype(jnp.int32)
-    return tree.replace(nodes=_moved(nodes, number, top), kept=_kept(tree.kept, nodes, number, top), used=used), there
+    move = _Move(number, top)
+    return tree.replace(nodes=_moved(nodes, move), kept=_kept(tree.kept, move), used=used), there
 
 
 def _below(nodes: Nodes, top: Array) -> Array:
@@ -39,48 +43,41 @@ def _below(nodes: Nodes, top: Array) -> Array:
     return exists & (up == top)
 
 
-def _moved(nodes: Nodes, number: Array, top: Array) -> Nodes:
-    """Rows of the subtree at their new places, others empty."""
-    size = nodes.num_nodes * nodes.batch
-    elements = jnp.arange(nodes.batch, dtype=jnp.int32)
-    to = jnp.where(number == NONE, size + jnp.arange(size).reshape(number.shape), number * nodes.batch + elements)
+class _Move(NamedTuple):
+    """number i32 [N, B]: of each node in the new count, NONE outside the subtree; top [B]: the new root's old one."""
 
-    def move(x: Array, fill: int = 0) -> Array:
-        return jnp.full_like(x, fill).at[to.reshape(-1)].set(x, mode="drop", unique_indices=True)
+    number: Array
+    top: Array
 
-    def renamed(x: Array) -> Array:
-        """Node numbers [R, ...] of one element each, in the new count."""
-        rows = jnp.maximum(x, ROOT) * nodes.batch + jnp.tile(elements, nodes.num_nodes).reshape(-1, *[1] * (x.ndim - 1))
-        return jnp.where(x == NONE, NONE, take(number.reshape(-1), rows))
+    def rows(self, x: Array, fill: int = 0) -> Array:
+        """Rows [R, ...] at their new places, others empty."""
+        num_nodes, batch = self.number.shape
+        outside = num_nodes * batch + jnp.arange(num_nodes * batch).reshape(num_nodes, batch)
+        to = jnp.where(self.number == NONE, outside, self.number * batch + jnp.arange(batch))
+        return put(jnp.full_like(x, fill), to.reshape(-1), x)
 
-    parents, actions = move(renamed(nodes.parents), NONE), move(nodes.actions, NONE)
-    roots = slice(0, nodes.batch)
+    def names(self, x: Array) -> Array:
+        """Node numbers [..., B, ...] as rows [R, ...] or slots [S, B] have them, in the new count."""
+        batch = self.number.shape[1]
+        flat = x.reshape(-1, batch, *x.shape[1:]) if x.shape[0] == self.number.size else x
+        elements = jnp.arange(batch).reshape(1, batch, *[1] * (flat.ndim - 2))
+        found = take(self.number.reshape(-1), jnp.maximum(flat, ROOT) * batch + elements)
+        return jnp.where(flat == NONE, NONE, found).reshape(x.shape)
+
+
+def _moved(nodes: Nodes, move: _Move) -> Nodes:
     fields = {name: value for name, value in vars(nodes).items() if isinstance(value, jax.Array)}
-    moved = {name: move(value) for name, value in fields.items()}
-    moved |= {"parents": parents.at[roots].set(NONE), "actions": actions.at[roots].set(NONE)}
-    moved["children"] = move(renamed(nodes.children), NONE)
-    if nodes.depths is not None:
-        moved["depths"] = jnp.maximum(
-            moved["depths"] - jnp.tile(take(nodes.depths, nodes.rows(top)), nodes.num_nodes), 0
-        )
+    moved = {name: move.rows(value) for name, value in fields.items()}
+    roots = slice(0, nodes.batch)
+    moved["parents"] = move.rows(move.names(nodes.parents), NONE).at[roots].set(NONE)
+    moved["actions"] = move.rows(nodes.actions, NONE).at[roots].set(NONE)
+    moved["children"] = move.rows(move.names(nodes.children), NONE)
+    depth = jnp.tile(take(nodes.depths, nodes.rows(move.top)), nodes.num_nodes)
+    moved["depths"] = jnp.maximum(moved["depths"] - depth, 0)
     return nodes.replace(**moved)
 
 
-def _has_state(kept: Kept, nodes: Nodes, numbers: Array) -> Array:
+def _kept(kept: Kept, move: _Move) -> Kept:
     if kept.slot is None:
-        return jnp.ones(numbers.shape, bool)
-    return take(kept.slot, nodes.rows(numbers)) != NONE
-
-
-def _kept(kept: Kept, nodes: Nodes, number: Array, top: Array) -> Kept:
-    size = nodes.num_nodes * nodes.batch
-    elements = jnp.arange(nodes.batch, dtype=jnp.int32)
-    to = jnp.where(number == NONE, size + jnp.arange(size).reshape(number.shape), number * nodes.batch + elements)
-
-    def move(x: Array, fill: int = 0) -> Array:
-        return jnp.full_like(x, fill).at[to.reshape(-1)].set(x, mode="drop", unique_indices=True)
-
-    if kept.slot is None:
-        return kept._replace(states=jax.tree.map(move, kept.states))
-    renamed = number.reshape(-1)[jnp.maximum(kept.owner, ROOT) * nodes.batch + elements]
-    return kept._replace(slot=move(kept.slot, NONE), owner=jnp.where(kept.owner == NONE, NONE, renamed))
+        return kept._replace(states=jax.tree.map(move.rows, kept.states))
+    return kept._replace(slot=move.rows(kept.slot, NONE), owner=move.names(kept.owner))

@@ -87,6 +87,8 @@ def tree_search(
     """
     if num_simulations < 1 or leaf_batch < 1 or num_simulations % leaf_batch:
         raise ValueError(f"{num_simulations} simulations cannot be done {leaf_batch} at a time")
+    if max_depth is not None and max_depth < 1:
+        raise ValueError(f"max_depth: expected at least 1, got {max_depth}")
     batch, actions = root.logits.shape
     for_noise = keys.fold_in_each(jnp.broadcast_to(key, (2,)), jnp.full(2, NOISE, jnp.uint32))
     for_root, for_choice = keys.fold_in_each(for_noise, jnp.arange(2))

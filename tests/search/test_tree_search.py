@@ -244,6 +244,8 @@ def test_settings_that_make_no_sense_are_refused(settings):
     count = settings.pop("num_simulations", 8)
     with pytest.raises(ValueError, match="simulations cannot be done"):
         run(Hashed(2), Puct(), count, **settings)
+    with pytest.raises(ValueError, match="max_depth: expected at least 1"):
+        run(Hashed(2), Puct(), 8, max_depth=0)
     with pytest.raises(ValueError, match="at least 2"):
         Slots(1)
 

@@ -9,23 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.search.env import Root, Step
+from tests.conftest import benchmark
 
 MASK = 0xFFFFFFFF
 
 
-def mixed(state: Any, action: Any) -> Any:
-    """uint32 -> uint32, on NumPy or JAX: the state after an action."""
-    word = state * np.uint32(2654435761) + action.astype(np.uint32) * np.uint32(40503) + np.uint32(12345)
-    word = word ^ (word >> np.uint32(15))
-    word = word * np.uint32(2246822519)
-    return word ^ (word >> np.uint32(13))
-
-
-def number(state: Any, salt: int) -> Any:
-    """f32 in [-0.5, 0.5): a fact of the state."""
-    word = state * np.uint32(2 * salt + 1) + np.uint32(salt * 7919)
-    word = word ^ (word >> np.uint32(16))
-    return (word >> np.uint32(8)).astype(np.float32) * np.float32(2**-24) - np.float32(0.5)
+with benchmark("search_models") as models:
+    mixed, number = models.mixed, models.number
 
 
 class Hashed:
