@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft.search import rows
 from jaxft.search.tree import ROOT, Nodes, add, put, take
 
 
@@ -20,6 +21,7 @@ class _Climb(NamedTuple):
     value: Array
     returns: Array
     in_flight: Array | None
+    buffers: rows.Buffers
 
 
 def backup(
@@ -32,24 +34,24 @@ def backup(
     one row an element and turn. Counts are read after they were written: the other way round XLA copies the array.
     """
 
+    edges = ("parents", "actions", "rewards", "discounts")
     alone = nodes.batch == 1  # then the loop turns only while there is something to write
 
     def climb(now: _Climb) -> _Climb:
         on = now.node != ROOT
-        row = nodes.rows(now.node)
-        parent, action = take(nodes.parents, row), take(nodes.actions, row)
-        reward, discount = take(nodes.rewards, row), take(nodes.discounts, row)
+        reader, row = rows.Reader(now.buffers, now.node[0]), nodes.rows(now.node)
+        parent, action, reward, discount = (reader.read(name, getattr(nodes, name), row) for name in edges)
         seen = reward + discount * now.returns
         above, to = nodes.rows(jnp.where(on, parent, ROOT)), nodes.rows(parent, on)
         edge = (to, jnp.where(on, action, 0))
         visits, child_visits, flying = now.visits, now.child_visits, now.in_flight
         if flying is None:
             visits, child_visits = add(visits, to, 1, sure=alone), add(child_visits, edge, 1, sure=alone)
-            before = take(visits, above) - 1
+            before = reader.read("visits", visits, above) - 1
         else:
             flying = add(flying, to, -1, sure=alone)
-            before = take(visits, above) - take(flying, above) - 1
-        value = (take(now.values, above) * before + seen) / (before + 1.0)
+            before = reader.read("visits", visits, above) - reader.read("in_flight", flying, above) - 1
+        value = (reader.read("values", now.values, above) * before + seen) / (before + 1.0)
         return _Climb(
             visits=visits,
             values=put(now.values, to, value, sure=alone),
@@ -59,9 +61,12 @@ def backup(
             value=value,
             returns=seen,
             in_flight=flying,
+            buffers=reader.buffers,
         )
 
-    start = _Climb(nodes.visits, nodes.values, nodes.child_visits, nodes.child_q, leaf, value, returns, in_flight)
+    read = {name: getattr(nodes, name) for name in (*edges, "visits", "values")}
+    room = rows.empty(read if in_flight is None else read | {"in_flight": in_flight}, nodes.batch)
+    start = _Climb(nodes.visits, nodes.values, nodes.child_visits, nodes.child_q, leaf, value, returns, in_flight, room)
     end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
     nodes = nodes.replace(visits=end.visits, values=end.values, child_visits=end.child_visits, child_q=end.child_q)
     return nodes, end.in_flight

@@ -8,6 +8,7 @@ actions are known at the root only. `jaxft.search.tree_search` does better where
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -27,10 +28,11 @@ from jaxft.search.gumbel import (
     gumbel_muzero_root_action_selection,
     halving_scores,
 )
+from jaxft.search.once import once
 from jaxft.search.puct import QTransform, masked_argmax
 from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
 from jaxft.search.select import Draw, Select, descend
-from jaxft.search.tree import NONE, ROOT, Nodes, View
+from jaxft.search.tree import NONE, ROOT, Here, Nodes, View
 
 RecurrentState = Any
 RootActionSelectionFn = Callable[[Array, Any, Any], Array]
@@ -204,12 +206,12 @@ def grow(
     max_depth = num_simulations if max_depth is None else max_depth
     elements = jnp.arange(root.value.shape[0], dtype=jnp.int32)
 
-    def of_each(select: SelectOne) -> Select:
-        def batched(nodes: Nodes, drawn: Any, at: Array, depth: Array | int) -> Array:
-            def one(drawn: Any, element: Array, invalid: Array, extra: Any, node: Array) -> Array:
-                return select(drawn, View(nodes, element, invalid, extra), node, depth)
+    def of_each(select: SelectOne, nodes: Nodes) -> Select:
+        def batched(here: Here, drawn: Any, depth: Array | int) -> Array:
+            def one(drawn: Any, element: Array, invalid: Array, extra: Any, here: Here) -> Array:
+                return select(drawn, View(nodes, element, invalid, extra, here), here.node, depth)
 
-            return jax.vmap(one)(drawn, elements, invalid, extra_data, at)
+            return jax.vmap(one)(drawn, elements, invalid, extra_data, here)
 
         return batched
 
@@ -217,7 +219,7 @@ def grow(
         key, nodes = carried
         key, for_descent, for_model = jax.random.split(key, 3)
         each = jax.random.split(for_descent, nodes.batch)
-        leaf = descend(nodes, each, of_each(at_root), of_each(inside), draw, max_depth)
+        leaf = descend(nodes, each, of_each(at_root, nodes), of_each(inside, nodes), draw, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
         visits = jnp.ones_like(made)
@@ -333,29 +335,43 @@ def gumbel_muzero_policy(
     rng_key, for_gumbel = jax.random.split(rng_key)
     logits = root.prior_logits
     gumbel: Any = gumbel_scale * jax.random.gumbel(for_gumbel, shape=logits.shape, dtype=logits.dtype)
-    found = search(
+    at_root = partial(
+        gumbel_muzero_root_action_selection,
+        num_simulations=num_simulations,
+        max_num_considered_actions=max_num_considered_actions,
+        qtransform=qtransform,
+    )
+    found = grow(
         params,
         rng_key,
-        root=root,
-        recurrent_fn=recurrent_fn,
-        root_action_selection_fn=partial(
-            gumbel_muzero_root_action_selection,
-            num_simulations=num_simulations,
-            max_num_considered_actions=max_num_considered_actions,
-            qtransform=qtransform,
-        ),
-        interior_action_selection_fn=partial(gumbel_muzero_interior_action_selection, qtransform=qtransform),
-        num_simulations=num_simulations,
+        root,
+        recurrent_fn,
+        lambda _, tree, node, depth: at_root(None, tree, node),
+        partial(gumbel_muzero_interior_action_selection, qtransform=qtransform),
+        lambda keys: keys,
+        num_simulations,
         max_depth=max_depth,
         invalid_actions=invalid_actions,
         extra_data=GumbelMuZeroExtraData(root_gumbel=gumbel),
         loop_fn=loop_fn,
     )
-    visits = found.summary().visit_counts
-    q = jax.vmap(qtransform, in_axes=(0, None))(found, ROOT)
-    scores = halving_scores(jnp.max(visits, axis=-1, keepdims=True), gumbel, logits, q, visits)
-    weights = jax.nn.softmax(masked_logits(logits + q, invalid_actions))
-    return PolicyOutput(masked_argmax(scores, invalid_actions), weights, found)
+
+    def result(roots: Tree) -> tuple[Array, Array]:
+        visits = roots.summary().visit_counts
+        q = jax.vmap(qtransform, in_axes=(0, None))(roots, ROOT)
+        scores = halving_scores(jnp.max(visits, axis=-1, keepdims=True), gumbel, logits, q, visits)
+        weights = jax.nn.softmax(masked_logits(logits + q, invalid_actions))
+        return masked_argmax(scores, invalid_actions), weights
+
+    action, weights = once(found.node_visits[0, ROOT] > 0, result, _roots(found))
+    return PolicyOutput(action, weights, found)
+
+
+def _roots(found: Tree) -> Tree:
+    """The tree with no node but its root."""
+    apart = {"root_invalid_actions", "extra_data", "embeddings"}
+    names = [field.name for field in dataclasses.fields(found) if field.name not in apart]
+    return found.replace(**{name: getattr(found, name)[:, :1] for name in names}, embeddings=None)
 
 
 def noise_of(num_actions: int) -> Draw:

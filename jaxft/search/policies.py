@@ -12,6 +12,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxft.search.gumbel import halving_scores, interior_scores
 from jaxft.search.halving import considered_visits
@@ -32,7 +33,7 @@ class Policy(Protocol):
         """The action of the next simulation."""
         ...
 
-    def inside(self, tree: View, node: Array) -> Array:
+    def inside(self, tree: View, node: ArrayLike) -> Array:
         """The action at any other node."""
         ...
 
@@ -61,9 +62,9 @@ class Puct:
         return logits, jnp.zeros(logits.shape[0])
 
     def at_root(self, tree: View, num_simulations: int) -> Array:
-        return self.inside(tree, jnp.int32(ROOT))
+        return self.inside(tree, ROOT)
 
-    def inside(self, tree: View, node: Array) -> Array:
+    def inside(self, tree: View, node: ArrayLike) -> Array:
         scores = puct_scores(tree, node, self.c_init, self.c_base, self.qtransform)
         return masked_argmax(scores, ~tree.children_valid[node])
 
@@ -82,9 +83,9 @@ class Uct:
         return logits, jnp.zeros(logits.shape[0])
 
     def at_root(self, tree: View, num_simulations: int) -> Array:
-        return self.inside(tree, jnp.int32(ROOT))
+        return self.inside(tree, ROOT)
 
-    def inside(self, tree: View, node: Array) -> Array:
+    def inside(self, tree: View, node: ArrayLike) -> Array:
         visits = tree.children_visits[node]
         bonus = jnp.sqrt(jnp.log(jnp.maximum(tree.node_visits[node], 1)) / jnp.maximum(visits, 1))
         scores = jnp.where(visits > 0, tree.qvalues(node) + self.c * bonus, jnp.finfo(bonus.dtype).max)
@@ -116,7 +117,7 @@ class Gumbel:
         scores = jnp.where(jnp.any(valid & jnp.isfinite(scores)), scores, self._scores(tree, visits))
         return masked_argmax(scores, ~valid)
 
-    def inside(self, tree: View, node: Array) -> Array:
+    def inside(self, tree: View, node: ArrayLike) -> Array:
         return masked_argmax(interior_scores(tree, node, self.qtransform), ~tree.children_valid[node])
 
     def choose(self, key: Array, tree: View) -> tuple[Array, Array]:

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.search import keys
-from jaxft.search.tree import NONE, ROOT, Nodes
+from jaxft.search import keys, rows, tree
+from jaxft.search.tree import NONE, ROOT, Here, Nodes
 
-Select = Callable[[Nodes, Any, Array, Array | int], Array]
-"""(nodes, what was drawn for the level, node numbers [B], depth) -> actions [B]."""
+Select = Callable[[Here, Any, Array | int], Array]
+"""(a node of each element, what was drawn for the level, depth) -> actions [B]."""
 Draw = Callable[[Array], Any]
 """(keys [B]) -> what a selection needs of them; its leaves [B, ...]."""
-Ends = Callable[[Nodes, Array], Array]
-"""(nodes, node numbers [B]) -> bool [B]: the descent ends there."""
+Ends = Callable[[Here], Array]
+"""A node of each element -> bool [B]: the descent ends there."""
 
 
 class Leaf(NamedTuple):
@@ -35,6 +35,7 @@ class _Descent(NamedTuple):
     drawn: Any
     depth: Array
     goes_on: Array
+    buffers: rows.Buffers
 
 
 def descend(
@@ -52,10 +53,7 @@ def descend(
     The root is dealt with before the loop, which then turns until the last element has ended. What a level draws is
     drawn a turn before: nothing is fused across turns, so it is computed once, in code of its own.
     """
-
-    def went(leaf: Leaf, depth: Array) -> Array:
-        on = (leaf.child != NONE) & (depth < max_depth)
-        return on if ends is None else on & ~ends(nodes, jnp.maximum(leaf.child, ROOT))
+    fields, some = tree.fields(nodes), nodes.visits[0]
 
     def next_level(each: Array | None) -> tuple[Array | None, Any]:
         if each is None or draw is None:
@@ -63,17 +61,27 @@ def descend(
         each, now = keys.split_each(each)
         return each, draw(now)
 
-    root, one = jnp.full(nodes.batch, ROOT, jnp.int32), jnp.int32(1)
-    each, drawn = next_level(each)
-    action = at_root(nodes, drawn, root, 0)
-    leaf = Leaf(root, action, nodes.child_of(root, action), jnp.ones_like(root))
+    def chosen(select: Select, here: Here, drawn: Any, depth: Array | int) -> Leaf:
+        action = select(here, drawn, depth)
+        child = nodes.child_at(here, action)
+        return Leaf(here.node, action, child, jnp.broadcast_to(depth + 1, action.shape).astype(jnp.int32))
+
+    def arrived(leaf: Leaf, depth: Array, buffers: rows.Buffers) -> tuple[Array, rows.Buffers]:
+        """Whether descents go on, and the rows of the nodes that they have come to."""
+        reader, at = rows.Reader(buffers, some), jnp.maximum(leaf.child, ROOT)
+        here = Here(at, {name: reader.read(name, fields[name], nodes.rows(at)) for name in buffers})
+        on = (leaf.child != NONE) & (depth < max_depth)
+        return on if ends is None else on & ~ends(here), reader.buffers
 
     def turn(now: _Descent) -> _Descent:
-        at = jnp.maximum(now.leaf.child, ROOT)
-        action, depth = inside(nodes, now.drawn, at, now.depth), now.depth + 1
-        deeper = Leaf(at, action, nodes.child_of(at, action), jnp.broadcast_to(depth, action.shape))
+        here, depth = Here(jnp.maximum(now.leaf.child, ROOT), rows.last(now.buffers)), now.depth + 1
+        deeper = chosen(inside, here, now.drawn, now.depth)
         leaf = Leaf(*(jnp.where(now.goes_on, new, old) for new, old in zip(deeper, now.leaf, strict=True)))
-        return _Descent(leaf, *next_level(now.keys), depth, now.goes_on & went(leaf, depth))
+        goes_on, buffers = arrived(leaf, depth, now.buffers)
+        return _Descent(leaf, *next_level(now.keys), depth, now.goes_on & goes_on, buffers)
 
-    start = _Descent(leaf, *next_level(each), one, went(leaf, one))
+    root = Here(jnp.full(nodes.batch, ROOT, jnp.int32), {name: x[: nodes.batch] for name, x in fields.items()})
+    each, drawn = next_level(each)
+    leaf, one = chosen(at_root, root, drawn, 0), jnp.int32(1)
+    start = _Descent(leaf, *next_level(each), one, *arrived(leaf, one, rows.empty(fields, nodes.batch)))
     return jax.lax.while_loop(lambda now: jnp.any(now.goes_on), turn, start).leaf

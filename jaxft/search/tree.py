@@ -9,7 +9,9 @@ Row b is the root of element b. A row that no node has: visits 0, parents and ac
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,13 @@ from jax import Array
 
 ROOT, NONE = 0, -1
 """Number of the root; what stands for no node."""
+
+
+class Here(NamedTuple):
+    """A node of each element [B], or of one, and what of its rows was read already, by the names of `Nodes`' fields."""
+
+    node: Any
+    rows: dict[str, Array]
 
 
 class Nodes(struct.PyTreeNode):
@@ -56,6 +65,16 @@ class Nodes(struct.PyTreeNode):
         elements = jnp.arange(self.batch, dtype=jnp.int32)
         rows = nodes * self.batch + elements
         return rows if where is None else jnp.where(where, rows, self.visits.shape[0] + elements)
+
+    def at(self, here: Here, name: str) -> Array:
+        """Rows [B, ...] of one field."""
+        return here.rows[name] if name in here.rows else take(getattr(self, name), self.rows(here.node))
+
+    def child_at(self, here: Here, actions: Array) -> Array:
+        """As child_of."""
+        if "children" not in here.rows:
+            return self.child_of(here.node, actions)
+        return jnp.take_along_axis(here.rows["children"], actions[:, None], axis=1)[:, 0]
 
     def child_of(self, nodes: Array, actions: Array) -> Array:
         """Number of the child [B] that each element's action leads to, NONE if there is none yet."""
@@ -109,15 +128,22 @@ def put_block(x: Array, first: Array, values: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(x, values.astype(x.dtype), first, axis=0)
 
 
+def fields(nodes: Nodes) -> dict[str, Array]:
+    """What selections look up at a node, by name: [R] and [R, A]."""
+    names = ("visits", "values", "raw_values", "solved")
+    names += ("children", "child_visits", "child_q", "logits", "valid", "child_solved")
+    return {name: getattr(nodes, name) for name in names if getattr(nodes, name) is not None}
+
+
 class Column:
     """One field of the nodes as one batch element sees it: field[node], field[node, action]."""
 
-    def __init__(self, field: Array, element: Array, batch: int, span: slice = slice(None)) -> None:
-        self._field, self._element, self._batch, self._span = field, element, batch, span
+    def __init__(self, read: Callable[[Any], Array], span: slice = slice(None)) -> None:
+        self._read, self._span = read, span
 
     def __getitem__(self, at: Any) -> Array:
         node, *rest = at if isinstance(at, tuple) else (at,)
-        row = take(self._field, node * self._batch + self._element)
+        row = self._read(node)
         row = row if self._span == slice(None) else row[self._span]
         return row[tuple(rest)] if rest else row
 
@@ -125,7 +151,8 @@ class Column:
 class View:
     """One element's tree, for functions that select an action; has what they find in an unbatched mctx.Tree.
 
-    Only what is looked up is read, a row at a time. element: its number in the batch. span: of the actions, if a part.
+    Only what is looked up is read, a row at a time; at the node where the selection is, it was read before. element:
+    its number in the batch. span: of the actions, if a part.
     """
 
     ROOT_INDEX: ClassVar[int] = ROOT
@@ -133,14 +160,20 @@ class View:
     UNVISITED: ClassVar[int] = NONE
 
     def __init__(
-        self, nodes: Nodes, element: Array, root_invalid_actions: Any, extra_data: Any = None, span: slice = slice(None)
+        self,
+        nodes: Nodes,
+        element: Array,
+        root_invalid_actions: Any,
+        extra_data: Any = None,
+        here: Here | None = None,
+        span: slice = slice(None),
     ) -> None:
         self._nodes, self._element, self._span, self._root_invalid = nodes, element, span, root_invalid_actions
-        self.extra_data = extra_data
+        self._here, self.extra_data = here, extra_data
 
     def part(self, span: slice) -> View:
         """The same tree with some of the actions."""
-        return View(self._nodes, self._element, self._root_invalid, self.extra_data, span)
+        return View(self._nodes, self._element, self._root_invalid, self.extra_data, self._here, span)
 
     @property
     def root_invalid_actions(self) -> Array:
@@ -156,58 +189,66 @@ class View:
 
     @property
     def node_visits(self) -> Column:
-        return self._of_nodes(self._nodes.visits)
+        return self._of_nodes("visits")
 
     @property
     def node_values(self) -> Column:
-        return self._of_nodes(self._nodes.values)
+        return self._of_nodes("values")
 
     @property
     def raw_values(self) -> Column:
-        return self._of_nodes(self._nodes.raw_values)
+        return self._of_nodes("raw_values")
 
     @property
     def parents(self) -> Column:
-        return self._of_nodes(self._nodes.parents)
+        return self._of_nodes("parents")
 
     @property
     def action_from_parent(self) -> Column:
-        return self._of_nodes(self._nodes.actions)
+        return self._of_nodes("actions")
 
     @property
     def embeddings(self) -> Any:
-        return jax.tree.map(self._of_nodes, self._nodes.states)
+        return jax.tree.map(lambda states: Column(partial(self._at, states)), self._nodes.states)
 
     @property
     def children_index(self) -> Column:
-        return self._of_actions(self._nodes.children)
+        return self._of_actions("children")
 
     @property
     def children_visits(self) -> Column:
-        return self._of_actions(self._nodes.child_visits)
+        return self._of_actions("child_visits")
 
     @property
     def children_prior_logits(self) -> Column:
-        return self._of_actions(self._nodes.logits)
+        return self._of_actions("logits")
 
     @property
     def children_valid(self) -> Column:
-        return self._of_actions(self._nodes.valid)
+        return self._of_actions("valid")
 
     @property
     def children_solved(self) -> Column:
-        return self._of_actions(self._nodes.child_solved)
+        return self._of_actions("child_solved")
 
     @property
     def solved(self) -> Column:
-        return self._of_nodes(self._nodes.solved)
+        return self._of_nodes("solved")
 
     def qvalues(self, node: Any) -> Array:
         """reward + discount · value of each action's child [A]; 0 where there is none."""
-        return self._of_actions(self._nodes.child_q)[node]
+        return self._of_actions("child_q")[node]
 
-    def _of_nodes(self, field: Any) -> Column:
-        return Column(field, self._element, self._nodes.batch)
+    def _of_nodes(self, name: str) -> Column:
+        return Column(partial(self._row, name))
 
-    def _of_actions(self, field: Any) -> Column:
-        return Column(field, self._element, self._nodes.batch, self._span)
+    def _of_actions(self, name: str) -> Column:
+        return Column(partial(self._row, name), self._span)
+
+    def _row(self, name: str, node: Any) -> Array:
+        if self._here is not None and node is self._here.node and name in self._here.rows:
+            return self._here.rows[name]
+        return self._at(getattr(self._nodes, name), node)
+
+    def _at(self, field: Array, node: Any) -> Array:
+        return take(field, node * self._nodes.batch + self._element)

@@ -21,11 +21,12 @@ from jaxft.search import store as stores
 from jaxft.search.backup import backup, take_off
 from jaxft.search.env import Env, Root, Step
 from jaxft.search.mctx import masked_logits
+from jaxft.search.once import once
 from jaxft.search.policies import Policy
 from jaxft.search.select import Leaf, descend
 from jaxft.search.solve import solve
 from jaxft.search.store import Full, Kept, Slots
-from jaxft.search.tree import NONE, ROOT, Nodes, View, add, empty, put, take
+from jaxft.search.tree import NONE, ROOT, Here, Nodes, View, add, empty, put, take
 
 NOISE = 0xFFFFFFFF
 """Number that the key of a root's own randomness is folded with; no action has it."""
@@ -208,21 +209,27 @@ class _Run(NamedTuple):
     def _selected(self, nodes: Nodes, pending: Array) -> Leaf:
         elements = jnp.arange(nodes.batch, dtype=jnp.int32)
 
-        def view(element: Array, extra: Array) -> View:
-            return View(nodes, element, None, extra)
+        def at_root(here: Here, drawn: Array, depth: Any) -> Array:
+            def one(element: Array, extra: Array, rows: dict[str, Array]) -> Array:
+                return self.policy.at_root(View(nodes, element, None, extra, Here(ROOT, rows)), self.num_simulations)
 
-        def at_root(nodes: Nodes, drawn: Array, at: Array, depth: Any) -> Array:
-            return jax.vmap(lambda b, x: self.policy.at_root(view(b, x), self.num_simulations))(elements, self.extra)
+            return jax.vmap(one)(elements, self.extra, here.rows)
 
-        def inside(nodes: Nodes, drawn: Array, at: Array, depth: Any) -> Array:
-            return jax.vmap(lambda b, x, node: self.policy.inside(view(b, x), node))(elements, self.extra, at)
+        def inside(here: Here, drawn: Array, depth: Any) -> Array:
+            def one(element: Array, extra: Array, here: Here) -> Array:
+                return self.policy.inside(View(nodes, element, None, extra, here), here.node)
 
-        return descend(nodes, None, at_root, inside, None, self.max_depth, partial(_ends, pending=pending))
+            return jax.vmap(one)(elements, self.extra, here)
+
+        def ends(here: Here) -> Array:
+            return _ends(nodes.at(here, "solved"), here.node, pending)
+
+        return descend(nodes, None, at_root, inside, None, self.max_depth, ends)
 
     def _pick(self, now: Grown, pending: Array) -> tuple[Grown, _Picked]:
         """One descent, whose action gets a node if it has none. Nodes from `pending` [B] on have no value yet."""
         nodes = now.nodes
-        counts = ~_ends(nodes, jnp.full(nodes.batch, ROOT, jnp.int32), pending)
+        counts = ~_ends(nodes.solved[: nodes.batch], jnp.full(nodes.batch, ROOT, jnp.int32), pending)
         leaf = self._selected(nodes, pending)
         untried = counts & (leaf.child == NONE)
         fresh = untried & (now.used < nodes.num_nodes)
@@ -268,12 +275,12 @@ class _Run(NamedTuple):
         """Calls the environment for the fresh leaves [B], if there are any."""
         if isinstance(self.store, Slots):
             return self._evaluate_by_replay(now, picked)
-        return self._noted(now, picked, self._asked(picked.fresh, *self._before(now, picked.node)))
+        return self._noted(now, picked, once(jnp.any(picked.fresh), self._outcome, *self._before(now, picked.node)))
 
     def _evaluate_together(self, now: Grown, picked: _Picked) -> Grown:
         """All leaves [K, B] in one call of the environment."""
         before = jax.tree.map(_flat, jax.vmap(partial(self._before, now))(picked.node))
-        step = self._asked(picked.fresh, *before)
+        step = once(jnp.any(picked.fresh), self._outcome, *before)
         step = jax.tree.map(lambda x: x.reshape(*picked.node.shape, *x.shape[1:]), step)
         for k in range(self.leaf_batch):
             now = self._noted(now, *jax.tree.map(lambda x, k=k: x[k], (picked, step)))
@@ -285,18 +292,6 @@ class _Run(NamedTuple):
         rows = nodes.rows(node)
         state = stores.read(self.store, now.kept, nodes, jnp.maximum(take(nodes.parents, rows), ROOT))
         return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
-
-    def _asked(self, fresh: Array, state: Any, action: Array, words: Array) -> Step:
-        """What the environment says; zeros if nobody is fresh. A loop of at most one turn: unlike `lax.cond` it has the
-        states that it reads in a place of their own, so that the store can be written where it is."""
-        shapes = jax.eval_shape(self._outcome, state, action, words)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        def turn(carried: tuple[Array, Any, Step]) -> tuple[Array, Any, Step]:
-            return jnp.zeros_like(carried[0]), carried[1], self._outcome(carried[1], action, words)
-
-        _, _, step = jax.lax.while_loop(lambda carried: carried[0], turn, (jnp.any(fresh), state, nothing))
-        return step
 
     def _evaluate_by_replay(self, now: Grown, picked: _Picked) -> Grown:
         """From the nearest ancestor whose state is kept down to the leaf: one call of the environment a level.
@@ -383,9 +378,9 @@ class _Run(NamedTuple):
         return solve(nodes, picked.node, getattr(self.env, "bound", None)), flying
 
 
-def _ends(nodes: Nodes, at: Array, pending: Array) -> Array:
-    """Nothing is to be learnt below: the value is exact, or still to come."""
-    return take(nodes.solved, nodes.rows(at)) | (at >= pending)
+def _ends(solved: Array, at: Array, pending: Array) -> Array:
+    """Nothing is to be learnt below nodes [B]: their value is exact, or still to come."""
+    return solved | (at >= pending)
 
 
 def _flat(x: Array) -> Array:
