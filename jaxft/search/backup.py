@@ -35,6 +35,7 @@ def backup(
     """
 
     edges = ("parents", "actions", "rewards", "discounts")
+    one = jnp.minimum(nodes.visits[: nodes.batch], 1)  # that the compiler cannot know, or each turn would make it anew
     alone = nodes.batch == 1  # then the loop turns only while there is something to write
 
     def climb(now: _Climb) -> _Climb:
@@ -46,7 +47,7 @@ def backup(
         edge = (to, jnp.where(on, action, 0))
         visits, child_visits, flying = now.visits, now.child_visits, now.in_flight
         if flying is None:
-            visits, child_visits = add(visits, to, 1, sure=alone), add(child_visits, edge, 1, sure=alone)
+            visits, child_visits = add(visits, to, one, sure=alone), add(child_visits, edge, one, sure=alone)
             before = reader.read("visits", visits, above) - 1
         else:
             flying = add(flying, to, -1, sure=alone)

@@ -29,6 +29,14 @@ def split_each(keys: Array) -> tuple[Array, Array]:
     )
 
 
+def split(key: Array, count: int) -> Array:
+    """As `jax.random.split` of one key."""
+    if not _is_plain(key):
+        return jax.random.split(key, count)
+    counter = jnp.arange(count, dtype=jnp.uint32)
+    return _like(key, threefry2x32(_words(key), (jnp.zeros_like(counter), counter)))
+
+
 def fold_in_each(keys: Array, numbers: Array) -> Array:
     """`jax.random.fold_in` of keys [B, ...] with numbers [B]."""
     if not _is_plain(keys):

@@ -215,10 +215,14 @@ def grow(
 
         return batched
 
-    def simulation(number: Array, carried: tuple[Array, Nodes]) -> tuple[Array, Nodes]:
-        key, nodes = carried
-        key, for_descent, for_model = jax.random.split(key, 3)
-        each = jax.random.split(for_descent, nodes.batch)
+    def drawn(key: Array) -> tuple[Array, Array, Array]:
+        """Keys for what follows, the model, and each element's descent; a simulation before they are used, as in
+        `descend`."""
+        key, for_descent, for_model = keys.split(key, 3)
+        return key, for_model, keys.split(for_descent, elements.size)
+
+    def simulation(number: Array, carried: tuple[Any, Nodes]) -> tuple[Any, Nodes]:
+        (key, for_model, each), nodes = carried
         leaf = descend(nodes, each, of_each(at_root, nodes), of_each(inside, nodes), draw, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
@@ -231,10 +235,10 @@ def grow(
         outcome = Outcome(states, step.reward, step.discount, step.prior_logits, step.value)
         nodes = expand.add(nodes, leaf, made, outcome, visits, same=not again)
         nodes, _ = backup(nodes, made, step.value, step.value)
-        return key, nodes
+        return drawn(key), nodes
 
     nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)
-    _, nodes = loop_fn(0, num_simulations, simulation, (rng_key, nodes))
+    _, nodes = loop_fn(0, num_simulations, simulation, (drawn(rng_key), nodes))
     return _laid_out(nodes, invalid, extra_data)
 
 
@@ -245,10 +249,10 @@ def _laid_out(nodes: Nodes, invalid: Array, extra_data: Any) -> Tree:
         return jnp.swapaxes(x.reshape(nodes.num_nodes, nodes.batch, *x.shape[1:]), 0, 1)
 
     children = batch_first(nodes.children)
-    at = jnp.maximum(children, ROOT).reshape(nodes.batch, -1)
+    rows = jnp.maximum(children, ROOT) * nodes.batch + jnp.arange(nodes.batch, dtype=jnp.int32)[:, None, None]
 
     def by_parent(x: Array) -> Array:
-        found = jnp.take_along_axis(batch_first(x), at, axis=1).reshape(children.shape)
+        found = tree.take(x, rows)
         return jnp.where(children == NONE, jnp.zeros_like(found), found)
 
     return Tree(

@@ -118,7 +118,7 @@ def put(x: Array, at: Any, values: Any, *, sure: bool = False) -> Array:
     return x.at[at].set(values, mode="promise_in_bounds" if sure else "drop", unique_indices=True)
 
 
-def add(x: Array, at: Any, amount: int, *, sure: bool = False) -> Array:
+def add(x: Array, at: Any, amount: Any, *, sure: bool = False) -> Array:
     """x with an amount added at `at`, otherwise as `put`."""
     return x.at[at].add(amount, mode="promise_in_bounds" if sure else "drop", unique_indices=True)
 
