@@ -45,5 +45,6 @@ def add(nodes: Nodes, leaf: Leaf, numbers: Array, outcome: Outcome, visits: Arra
         discounts=write(nodes.discounts, outcome.discount),
         children=put(nodes.children, edge, numbers, sure=True),
         logits=write(nodes.logits, outcome.logits),
+        priors=write(nodes.priors, jax.nn.softmax(outcome.logits)),
         states=jax.tree.map(write, nodes.states, outcome.states),
     )

@@ -226,7 +226,7 @@ def grow(
         leaf = descend(nodes, each, of_each(at_root, nodes), of_each(inside, nodes), draw, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
-        visits = jnp.ones_like(made)
+        visits = jnp.minimum(leaf.depth, 1)  # 1; written before the descent has read the others, it would cost a copy
         again = max_depth < num_simulations  # a leaf that was cut may have been here before
         if again:
             visits += tree.take(nodes.visits, nodes.rows(made))

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxft.search import keys
-from jaxft.search.qtransforms import qtransform_by_parent_and_siblings
+from jaxft.search.qtransforms import prior_of, qtransform_by_parent_and_siblings
 
 QTransform = Callable[[Any, ArrayLike], Array]
 """(one element's tree, node number) -> [A]."""
@@ -28,7 +28,7 @@ def puct_scores(tree: Any, node: ArrayLike, c_init: ArrayLike, c_base: ArrayLike
     """[A]: q + P · sqrt(n) / (1 + n_a) · (c_init + log((n + c_base + 1) / c_base)), with n visits of the node."""
     visits = tree.node_visits[node]
     c = c_init + jnp.log((visits + c_base + 1.0) / c_base)
-    prior = jax.nn.softmax(tree.children_prior_logits[node])
+    prior = prior_of(tree, node)
     bonus = jnp.sqrt(visits) * c * prior / (tree.children_visits[node] + 1)
     return qtransform(tree, node) + bonus
 

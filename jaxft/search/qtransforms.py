@@ -15,6 +15,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 
+def prior_of(tree: Any, node_index: ArrayLike) -> Array:
+    """Softmax of the node's prior logits: as the search has kept it, or computed."""
+    kept = getattr(tree, "children_priors", None)
+    return jax.nn.softmax(tree.children_prior_logits[node_index]) if kept is None else kept[node_index]
+
+
 def qtransform_by_min_max(tree: Any, node_index: ArrayLike, *, min_value: ArrayLike, max_value: ArrayLike) -> Array:
     """(q - min) / (max - min); 0 for actions that were not visited."""
     q = jnp.where(tree.children_visits[node_index] > 0, tree.qvalues(node_index), min_value)
@@ -47,7 +53,7 @@ def qtransform_completed_by_mix_value(
     the visited actions' Q-values, weighted by their prior; else it is the raw value.
     """
     q, visits = tree.qvalues(node_index), tree.children_visits[node_index]
-    value, prior = tree.raw_values[node_index], jax.nn.softmax(tree.children_prior_logits[node_index])
+    value, prior = tree.raw_values[node_index], prior_of(tree, node_index)
     if use_mixed_value:
         value = _mixed(value, q, visits, prior)
     q = jnp.where(visits > 0, q, value)

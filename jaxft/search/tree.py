@@ -43,6 +43,7 @@ class Nodes(struct.PyTreeNode):
     child_visits: Array  # i32 [R, A]
     child_q: Array  # f [R, A] reward + discount · value of the child
     logits: Array  # f [R, A] of the prior
+    priors: Array  # f [R, A] softmax of the logits
     states: Any  # [R, ...]
     batch: int = struct.field(pytree_node=False)
     done: Any = None  # bool [R] the episode is over; it and what follows are None in mctx's searches
@@ -102,6 +103,7 @@ def empty(logits: Array, value: Array, states: Any, num_nodes: int) -> Nodes:
         child_visits=jnp.zeros((size, actions), jnp.int32),
         child_q=jnp.zeros((size, actions), value.dtype),
         logits=room(logits),
+        priors=room(jax.nn.softmax(logits)),
         states=jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype).at[:batch].set(x), states),
         batch=batch,
     )
@@ -131,7 +133,7 @@ def put_block(x: Array, first: Array, values: Array) -> Array:
 def fields(nodes: Nodes) -> dict[str, Array]:
     """What selections look up at a node, by name: [R] and [R, A]."""
     names = ("visits", "values", "raw_values", "solved")
-    names += ("children", "child_visits", "child_q", "logits", "valid", "child_solved")
+    names += ("children", "child_visits", "child_q", "logits", "priors", "valid", "child_solved")
     return {name: getattr(nodes, name) for name in names if getattr(nodes, name) is not None}
 
 
@@ -222,6 +224,11 @@ class View:
     @property
     def children_prior_logits(self) -> Column:
         return self._of_actions("logits")
+
+    @property
+    def children_priors(self) -> Column | None:
+        """Softmax of the prior logits over all actions."""
+        return self._of_actions("priors") if self._span == slice(None) else None
 
     @property
     def children_valid(self) -> Column:

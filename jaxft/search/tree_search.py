@@ -142,7 +142,10 @@ def _with_room(tree: Grown, logits: Array, room: int, store: Full | Slots) -> Gr
         kept = kept._replace(states=jax.tree.map(lambda x: longer(x[:old], 0), kept.states))
     elif more and kept.slot is not None:
         kept = kept._replace(slot=longer(kept.slot, NONE))
-    return tree.replace(nodes=nodes.replace(logits=nodes.logits.at[:batch].set(logits)), kept=kept)
+    at_root = {"logits": logits, "priors": jax.nn.softmax(logits)}
+    return tree.replace(
+        nodes=nodes.replace(**{n: getattr(nodes, n).at[:batch].set(x) for n, x in at_root.items()}), kept=kept
+    )
 
 
 def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
@@ -348,12 +351,14 @@ class _Run(NamedTuple):
         nodes = now.nodes
         rows = nodes.rows(picked.node, picked.fresh)
         value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
+        logits = masked_logits(step.logits, ~step.valid)
         nodes = nodes.replace(
             values=put(nodes.values, rows, value),
             raw_values=put(nodes.raw_values, rows, value),
             rewards=put(nodes.rewards, rows, step.reward),
             discounts=put(nodes.discounts, rows, step.discount),
-            logits=put(nodes.logits, rows, masked_logits(step.logits, ~step.valid)),
+            logits=put(nodes.logits, rows, logits),
+            priors=put(nodes.priors, rows, jax.nn.softmax(logits)),
             done=put(nodes.done, rows, step.done),
             valid=put(nodes.valid, rows, step.valid),
             solved=put(nodes.solved, rows, step.done),
