@@ -13,6 +13,7 @@ from jaxft.search.tree import ROOT, Nodes, add, put, take
 
 
 class _Climb(NamedTuple):
+    left: Array
     visits: Array
     values: Array
     child_visits: Array
@@ -25,11 +26,11 @@ class _Climb(NamedTuple):
 
 
 def backup(
-    nodes: Nodes, leaf: Array, value: Array, returns: Array, in_flight: Array | None = None
+    nodes: Nodes, leaf: Array, deepest: Array, value: Array, returns: Array, in_flight: Array | None = None
 ) -> tuple[Nodes, Array | None]:
     """Adds a return, seen from the leaf [B], to every node above it; the leaf's own statistics stay as they are.
 
-    value: of the leaf now. in_flight: i32 [R], of each node's visits those whose return is still to come; this one is
+    deepest: the greatest depth of a leaf. value: of the leaf now. in_flight: i32 [R], of each node's visits those whose return is still to come; this one is
     counted already then, and is taken from it. The loop turns until the last element has reached its root, and touches
     one row an element and turn. Counts are read after they were written: the other way round XLA copies the array.
     """
@@ -54,6 +55,7 @@ def backup(
             before = reader.read("visits", visits, above) - reader.read("in_flight", flying, above) - 1
         value = (reader.read("values", now.values, above) * before + seen) / (before + 1.0)
         return _Climb(
+            left=now.left - 1,
             visits=visits,
             values=put(now.values, to, value, sure=alone),
             child_visits=child_visits,
@@ -67,8 +69,9 @@ def backup(
 
     read = {name: getattr(nodes, name) for name in (*edges, "visits", "values")}
     room = rows.empty(read if in_flight is None else read | {"in_flight": in_flight}, nodes.batch)
-    start = _Climb(nodes.visits, nodes.values, nodes.child_visits, nodes.child_q, leaf, value, returns, in_flight, room)
-    end = jax.lax.while_loop(lambda now: jnp.any(now.node != ROOT), climb, start)
+    statistics = nodes.visits, nodes.values, nodes.child_visits, nodes.child_q
+    start = _Climb(deepest, *statistics, leaf, value, returns, in_flight, room)
+    end = jax.lax.while_loop(lambda now: now.left > 0, climb, start)
     nodes = nodes.replace(visits=end.visits, values=end.values, child_visits=end.child_visits, child_q=end.child_q)
     return nodes, end.in_flight
 

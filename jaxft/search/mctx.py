@@ -226,7 +226,9 @@ def grow(
         leaf = descend(nodes, each, of_each(at_root, nodes), of_each(inside, nodes), draw, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
-        visits = jnp.minimum(leaf.depth, 1)  # 1; written before the descent has read the others, it would cost a copy
+        visits = jnp.full_like(made, 1) * jnp.minimum(
+            leaf.deepest, 1
+        )  # 1; written before the descent has read the others, it would cost a copy
         again = max_depth < num_simulations  # a leaf that was cut may have been here before
         if again:
             visits += tree.take(nodes.visits, nodes.rows(made))
@@ -234,7 +236,7 @@ def grow(
             made = jnp.full_like(made, 1) + number
         outcome = Outcome(states, step.reward, step.discount, step.prior_logits, step.value)
         nodes = expand.add(nodes, leaf, made, outcome, visits, same=not again)
-        nodes, _ = backup(nodes, made, step.value, step.value)
+        nodes, _ = backup(nodes, made, leaf.deepest, step.value, step.value)
         return drawn(key), nodes
 
     nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)

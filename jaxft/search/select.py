@@ -21,19 +21,23 @@ Ends = Callable[[Here], Array]
 
 
 class Leaf(NamedTuple):
-    """Where descents ended, each [B]: an action of a node, and its child, NONE if it has none yet."""
+    """Where descents ended, each [B]: an action of a node, and its child, NONE if it has none yet, at what depth.
+    deepest: the greatest depth of all."""
 
     parent: Array
     action: Array
     child: Array
     depth: Array
+    deepest: Array
 
 
 class _Descent(NamedTuple):
-    leaf: Leaf
+    edge: Array  # [B] parent · A + action: fewer arrays are fewer instructions a turn
+    child: Array  # [B]
+    ended: Array  # [B] the depth of that
     keys: Array | None
     drawn: Any
-    depth: Array
+    depth: Array  # of the loop
     goes_on: Array
     buffers: rows.Buffers
 
@@ -61,27 +65,29 @@ def descend(
         each, now = keys.split_each(each)
         return each, draw(now)
 
-    def chosen(select: Select, here: Here, drawn: Any, depth: Array | int) -> Leaf:
+    def chosen(select: Select, here: Here, drawn: Any, depth: Array | int) -> tuple[Array, Array]:
         action = select(here, drawn, depth)
-        child = nodes.child_at(here, action)
-        return Leaf(here.node, action, child, jnp.broadcast_to(depth + 1, action.shape).astype(jnp.int32))
+        return here.node * nodes.num_actions + action, nodes.child_at(here, action)
 
-    def arrived(leaf: Leaf, depth: Array, buffers: rows.Buffers) -> tuple[Array, rows.Buffers]:
+    def arrived(child: Array, depth: Array, buffers: rows.Buffers) -> tuple[Array, rows.Buffers]:
         """Whether descents go on, and the rows of the nodes that they have come to."""
-        reader, at = rows.Reader(buffers, some), jnp.maximum(leaf.child, ROOT)
+        reader, at = rows.Reader(buffers, some), jnp.maximum(child, ROOT)
         here = Here(at, {name: reader.read(name, fields[name], nodes.rows(at)) for name in buffers})
-        on = (leaf.child != NONE) & (depth < max_depth)
+        on = (child != NONE) & (depth < max_depth)
         return on if ends is None else on & ~ends(here), reader.buffers
 
     def turn(now: _Descent) -> _Descent:
-        here, depth = Here(jnp.maximum(now.leaf.child, ROOT), rows.last(now.buffers)), now.depth + 1
-        deeper = chosen(inside, here, now.drawn, now.depth)
-        leaf = Leaf(*(jnp.where(now.goes_on, new, old) for new, old in zip(deeper, now.leaf, strict=True)))
-        goes_on, buffers = arrived(leaf, depth, now.buffers)
-        return _Descent(leaf, *next_level(now.keys), depth, now.goes_on & goes_on, buffers)
+        here, depth = Here(jnp.maximum(now.child, ROOT), rows.last(now.buffers)), now.depth + 1
+        edge, child = chosen(inside, here, now.drawn, now.depth)
+        edge, child = jnp.where(now.goes_on, edge, now.edge), jnp.where(now.goes_on, child, now.child)
+        goes_on, buffers = arrived(child, depth, now.buffers)
+        ended = jnp.where(now.goes_on, depth, now.ended)
+        return _Descent(edge, child, ended, *next_level(now.keys), depth, now.goes_on & goes_on, buffers)
 
     root = Here(jnp.full(nodes.batch, ROOT, jnp.int32), {name: x[: nodes.batch] for name, x in fields.items()})
     each, drawn = next_level(each)
-    leaf, one = chosen(at_root, root, drawn, 0), jnp.int32(1)
-    start = _Descent(leaf, *next_level(each), one, *arrived(leaf, one, rows.empty(fields, nodes.batch)))
-    return jax.lax.while_loop(lambda now: jnp.any(now.goes_on), turn, start).leaf
+    (edge, child), one = chosen(at_root, root, drawn, 0), jnp.int32(1)
+    onwards = arrived(child, one, rows.empty(fields, nodes.batch))
+    start = _Descent(edge, child, jnp.ones_like(child), *next_level(each), one, *onwards)
+    end = jax.lax.while_loop(lambda now: jnp.any(now.goes_on), turn, start)
+    return Leaf(*jnp.divmod(end.edge, nodes.num_actions), end.child, end.ended, end.depth)

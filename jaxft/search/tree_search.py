@@ -379,7 +379,7 @@ class _Run(NamedTuple):
         else:
             flying = add(flying, to, -1)
         value = take(nodes.values, row)  # of a leaf: as evaluated, or exact; its mean is itself
-        nodes, flying = backup(nodes, picked.node, value, value, flying)
+        nodes, flying = backup(nodes, picked.node, jnp.max(take(nodes.depths, row)), value, value, flying)
         return solve(nodes, picked.node, getattr(self.env, "bound", None)), flying
 
 
