@@ -116,7 +116,7 @@ def shapes(count: int, seed: int) -> list[Shape]:
     rng = np.random.default_rng(seed)
     return [
         Shape(
-            batch=int(rng.choice([1, 2, 5, 16])),
+            batch=int(rng.choice([1, 2, 5, 16, 600])),
             actions=int(rng.choice([2, 3, 8, 21])),
             simulations=int(rng.integers(4, 65)),
             max_depth=[None, None, 2, 4, 9][rng.integers(5)],

@@ -1,6 +1,6 @@
 """How much memory does a search over training states need?
 
-    python benchmarks/search_memory.py             # about 5 minutes on two cores, and 8 GiB for mctx's
+    python benchmarks/search_memory.py             # about a minute on two cores, and 8 GiB for mctx's
 
 A node's state is a network of 4.4 M parameters with its Adam moments (53 MB); an action is one Adam step at one of four
 learning rates; the value is minus the loss. mctx keeps every state; jaxft keeps `--slots` of them and computes others
@@ -30,7 +30,6 @@ from jaxft.search.tree_search import tree_search
 WIDTH, HIDDEN, EXAMPLES = 1024, 2144, 64
 RATES = (0.0, 3e-4, 1e-3, 3e-3)
 SIMULATIONS, DEPTH = 64, 6
-GOAL, MORE_WORK = 1 / 8, 0.15
 
 
 class Training:
@@ -106,7 +105,7 @@ def of_jaxft(task: Training, store: Full | Slots) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--slots", type=int, nargs="+", default=[4, 5, 8])
+    parser.add_argument("--slots", type=int, nargs="+", default=[5, 7, 9])
     options = parser.parse_args()
     task = Training()
     state = task.state()

@@ -302,10 +302,11 @@ class _Run(NamedTuple):
         Replayed steps and the last one, which is new, are the same compiled code, so their bits are too.
         """
         nodes, goal = now.nodes, picked.node
+        above = jnp.maximum(take(nodes.parents, nodes.rows(goal)), ROOT)
         begin = jax.lax.while_loop(
             lambda at: jnp.any(~stores.holds(now.kept, nodes, at)),
             lambda at: jnp.where(stores.holds(now.kept, nodes, at), at, take(nodes.parents, nodes.rows(at))),
-            jnp.where(picked.fresh, jnp.maximum(take(nodes.parents, nodes.rows(goal)), ROOT), ROOT),
+            jnp.where(picked.fresh, above, ROOT),
         )
         time = now.used + now.cost.replays  # grows with each write
         kept = stores.touch(now.kept, nodes, begin, picked.fresh, time)
@@ -327,8 +328,9 @@ class _Run(NamedTuple):
             now = self._noted(now, picked._replace(fresh=last), step)
             passed = moves & ~last
             now = now.replace(cost=now.cost.replace(replays=now.cost.replays + passed))
+            asked = passed & (following == above)  # only what was asked for is kept; it may be asked for again
             kept = stores.write(
-                self.store, now.kept, now.nodes, following, step.state, passed, now.used + now.cost.replays
+                self.store, now.kept, now.nodes, following, step.state, asked, now.used + now.cost.replays
             )
             state = jax.tree.map(partial(_where, moves), step.state, state)
             return now.replace(kept=kept), jnp.where(moves, following, at), state
