@@ -1,12 +1,14 @@
-"""How well do searches play, with no network: uniform priors, and 0 for the value of an unfinished game?
+"""How well do searches play, with no network and uniform priors?
 
-    python benchmarks/search_games.py                      # about 20 minutes on two cores
+    python benchmarks/search_games.py                      # about 5 minutes on two cores
     python benchmarks/search_games.py --games 100
 
-Tic-tac-toe of pgx: jaxft with 200 simulations against a perfect player, who plays a random one of the best moves; half
-of the games each begins. Connect-four: jaxft against mctx at the same number of simulations, and at the same time, as
-it is measured here; each opening of two random moves is played twice, once from either side. A win counts 1, a draw a
-half. Writes results/search_games.json and its block of README.md.
+The value of an unfinished game is the mean result of random ones from there on, the same for all players.
+Tic-tac-toe: jaxft with 200 simulations against a perfect player, who plays a random one of the best moves; half of the
+games each begins. Connect-four: jaxft against mctx's policies at the same number of simulations, and at the same time,
+as it is measured here; each opening of four random moves is played twice, once from either side. Last, both by the same
+formula, PUCT, and without random games: an unfinished one is worth 0. A win counts 1, a draw a half. Writes
+results/search_games.json and its block of README.md.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -27,22 +29,29 @@ from peers import machine
 from search_models import mctx
 
 from jaxft.search.env import Root, Step
-from jaxft.search.policies import Puct
+from jaxft.search.policies import Policy, Puct, Uct
 from jaxft.search.tree_search import tree_search
 
-SIMULATIONS = {"tic_tac_toe": 200, "connect_four": 128}
+SIMULATIONS = {"tic_tac_toe": 200, "connect_four": 64}
+PLAYOUTS = {"tic_tac_toe": 32, "connect_four": 8}
+OPENING = 4
+"""Random moves before a game of connect-four."""
+BEST = Uct(c=0.5)
+RIVALS = ("muzero_policy", "muzero_policy, q by min and max", "gumbel_muzero_policy")
+"""mctx's policies: as they come, and with Q-values scaled by what a game can be worth."""
 Player = Callable[[jax.Array, Any], jax.Array]
 """(key, states [B, ...]) -> actions [B]."""
 
 
 class Game:
-    """A pgx game of two players as an environment to search; a won game is worth 1, so 1 is the bound."""
+    """A pgx game of two players as an environment to search; a won game is worth 1, so 1 is the bound. playouts: random
+    games whose mean result is the value of an unfinished one; with none it is 0."""
 
     bound = 1.0
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, playouts: int = 0) -> None:
         make: Any = pgx.make
-        self.game = make(name)
+        self.game, self.playouts = make(name), playouts
         self.actions = self.game.num_actions
 
     def player(self, state: Any) -> jax.Array:
@@ -56,37 +65,59 @@ class Game:
         after = jax.vmap(self.game.step)(state, action)
         reward = jnp.take_along_axis(after.rewards, state.current_player[:, None], 1)[:, 0]
         over = after.terminated
-        zero = jnp.zeros(reward.shape)
+        value = self.value(after, key) if self.playouts else jnp.zeros(reward.shape)
         logits = jnp.zeros((*reward.shape, self.actions))
-        return Step(after, reward, jnp.where(over, 0.0, 1.0), logits, zero, over, after.legal_action_mask)
+        return Step(after, reward, jnp.where(over, 0.0, 1.0), logits, value, over, after.legal_action_mask)
+
+    def value(self, state: Any, key: Any) -> jax.Array:
+        """Mean result [B] of random games, to the one who is to move."""
+        many = jax.tree.map(lambda x: jnp.repeat(x, self.playouts, axis=0), state)
+        each = jax.vmap(lambda one: jax.random.split(one, self.playouts))(key).reshape(-1)
+        who = many.current_player[:, None]
+
+        def turn(now: tuple[Any, jax.Array, jax.Array]) -> tuple[Any, jax.Array, jax.Array]:
+            states, move, results = now
+            drawn = jax.vmap(jax.random.fold_in, (0, None))(each, move)
+            logits = jnp.where(states.legal_action_mask, 0.0, -jnp.inf)
+            moved = jax.vmap(self.game.step)(states, jax.vmap(jax.random.categorical)(drawn, logits))
+            won = jnp.take_along_axis(moved.rewards, who, 1)[:, 0]
+            return moved, move + 1, results + jnp.where(states.terminated, 0.0, won)
+
+        start = many, jnp.int32(0), jnp.zeros(who.shape[0])
+        results = jax.lax.while_loop(lambda now: ~jnp.all(now[0].terminated), turn, start)[2]
+        return jnp.mean(results.reshape(-1, self.playouts), axis=1)
 
 
-def jaxft_player(game: Game, simulations: int) -> Player:
-    """PUCT, no noise."""
+def jaxft_player(game: Game, simulations: int, policy: Policy) -> Player:
+    """Plays what a search finds best."""
 
     def play(key: jax.Array, state: Any) -> jax.Array:
-        return tree_search(key, game.root(state), game, Puct(), simulations).action
+        return tree_search(key, game.root(state), game, policy, simulations).action
 
     return jax.jit(play)
 
 
-def mctx_player(game: Game, simulations: int) -> Player:
-    """mctx's muzero_policy, no noise, temperature 0. Below the root, illegal moves have no prior."""
+def mctx_player(game: Game, simulations: int, rival: str) -> Player:
+    """One of mctx's policies, no noise, temperature 0. Below the root, illegal moves have no prior."""
 
-    def model(params: Any, key: Any, action: jax.Array, state: Any) -> Any:
-        step = game.expand(state, action, key)
-        low = jnp.finfo(step.logits.dtype).min
-        logits = jnp.where(step.valid, step.logits, low)
+    def model(params: Any, key: jax.Array, action: jax.Array, state: Any) -> Any:
+        step = game.expand(state, action, jax.random.split(key, action.size))
+        logits = jnp.where(step.valid, step.logits, jnp.finfo(step.logits.dtype).min)
         discount = jnp.where(state.terminated | step.done, 0.0, -1.0)
-        out = mctx.RecurrentFnOutput(reward=step.reward, discount=discount, prior_logits=logits, value=step.value)
+        value = jnp.where(step.done, 0.0, step.value)
+        out = mctx.RecurrentFnOutput(reward=step.reward, discount=discount, prior_logits=logits, value=value)
         return out, step.state
 
     def play(key: jax.Array, state: Any) -> jax.Array:
         logits, value = jnp.zeros(state.legal_action_mask.shape), jnp.zeros(state.current_player.shape)
         root = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=state)
-        settings: Any = {"dirichlet_fraction": 0.0, "temperature": 0.0}
-        invalid = ~state.legal_action_mask
-        return mctx.muzero_policy((), key, root, model, simulations, invalid_actions=invalid, **settings).action
+        settings: Any = {"invalid_actions": ~state.legal_action_mask}
+        if rival.startswith("gumbel"):
+            return mctx.gumbel_muzero_policy((), key, root, model, simulations, gumbel_scale=0.0, **settings).action
+        if "min and max" in rival:
+            settings["qtransform"] = partial(mctx.qtransform_by_min_max, min_value=-1.0, max_value=1.0)
+        settings |= {"dirichlet_fraction": 0.0, "temperature": 0.0}
+        return mctx.muzero_policy((), key, root, model, simulations, **settings).action
 
     return jax.jit(play)
 
@@ -178,31 +209,45 @@ def seconds(player: Player, states: Any) -> float:
     return sorted(times)[1]
 
 
+def within(game: Game, policy: Policy, least: int, limit: float, states: Any) -> tuple[int, float]:
+    """(the most simulations, in steps of a quarter, that take `limit` seconds a move or less, what they take)."""
+    count, spent = least, seconds(jaxft_player(game, least, policy), states)
+    while (now := seconds(jaxft_player(game, int(count * 1.25), policy), states)) <= limit:
+        count, spent = int(count * 1.25), now
+    return count, spent
+
+
+def connect_four(games: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Matches against mctx."""
+    count = SIMULATIONS["connect_four"]
+    game = Game("connect_four", PLAYOUTS["connect_four"])
+    states = begun(game, games // 2, OPENING, 1)
+    for rival in RIVALS:
+        theirs = mctx_player(game, count, rival)
+        at = f"mctx's {rival}, {count} simulations"
+        yield f"{at}; jaxft {count}", match(game, jaxft_player(game, count, BEST), theirs, games, OPENING)
+        limit = seconds(theirs, states)
+        more, spent = within(game, BEST, count, limit, states)
+        ours = jaxft_player(game, more, BEST)
+        yield f"{at}; jaxft {more}, {spent / limit:.2f} of its time", match(game, ours, theirs, games, OPENING)
+    game, count = Game("connect_four"), 2 * count
+    theirs = mctx_player(game, count, RIVALS[0])
+    what = f"no random games: mctx's {RIVALS[0]}, {count} simulations; jaxft's PUCT {count}"
+    yield what, match(game, jaxft_player(game, count, Puct()), theirs, games, OPENING)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--games", type=int, default=1000, help="of tic-tac-toe; a fifth of it of connect-four")
+    parser.add_argument("--games", type=int, default=1000, help="of each match")
     options = parser.parse_args()
     results = {}
-
-    game = Game("tic_tac_toe")
-    ours = jaxft_player(game, SIMULATIONS["tic_tac_toe"])
-    what = f"tic-tac-toe, {SIMULATIONS['tic_tac_toe']} simulations, against a perfect player"
-    results[what] = match(game, ours, perfect_player(np.random.default_rng(0)), options.games, moves=0)
-    print(what, results[what], flush=True)
-
-    game, count, games = Game("connect_four"), SIMULATIONS["connect_four"], options.games // 5
-    theirs, states = mctx_player(game, count), begun(game, games // 2, 2, 1)
-    time_of = partial(seconds, states=states)
-    what = f"connect-four, {count} simulations each, against mctx"
-    results[what] = match(game, jaxft_player(game, count), theirs, games, moves=2)
-    print(what, results[what], flush=True)
-    more, limit = count, time_of(theirs)
-    while time_of(jaxft_player(game, int(more * 1.25))) <= limit:
-        more = int(more * 1.25)
-    spent = time_of(jaxft_player(game, more)) / limit
-    what = f"connect-four, mctx {count}, jaxft {more} simulations in {spent:.2f} of its time"
-    results[what] = match(game, jaxft_player(game, more), theirs, games, moves=2)
-    print(what, results[what], flush=True)
+    game, count = Game("tic_tac_toe", PLAYOUTS["tic_tac_toe"]), SIMULATIONS["tic_tac_toe"]
+    ours, theirs = jaxft_player(game, count, BEST), perfect_player(np.random.default_rng(0))
+    results[f"tic-tac-toe, a perfect player; jaxft {count}"] = match(game, ours, theirs, options.games, moves=0)
+    print(results, flush=True)
+    for what, told in connect_four(options.games):
+        results[f"connect-four, {what}"] = told
+        print(what, told, flush=True)
 
     head = ["match", "games", "won", "drawn", "lost", "score"]
     names = ("games", "won", "drawn", "lost")

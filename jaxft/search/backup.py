@@ -30,9 +30,10 @@ def backup(
 ) -> tuple[Nodes, Array | None]:
     """Adds a return, seen from the leaf [B], to every node above it; the leaf's own statistics stay as they are.
 
-    deepest: the greatest depth of a leaf. value: of the leaf now. in_flight: i32 [R], of each node's visits those whose return is still to come; this one is
-    counted already then, and is taken from it. The loop turns until the last element has reached its root, and touches
-    one row an element and turn. Counts are read after they were written: the other way round XLA copies the array.
+    deepest: the greatest depth of a leaf. value: of the leaf now. in_flight: i32 [R], of each node's visits those whose
+    return is still to come; this one is counted already then, and is taken from it. The loop turns until the last
+    element has reached its root, and touches one row an element and turn. Counts are read after they were written: the
+    other way round XLA copies the array.
     """
 
     edges = ("parents", "actions", "rewards", "discounts")

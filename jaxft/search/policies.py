@@ -1,7 +1,7 @@
 """Policies of a search: how a root is prepared, which action a simulation takes, and which one is played in the end.
 
-A policy never selects an action that its state does not allow, and draws nothing while it searches: equal scores go to
-the action with the lower number. What chance it has (noise, Gumbel numbers) is drawn at the root from the search's key.
+A policy never selects an action that its state does not allow, and draws nothing while it searches; what tells equal
+priors apart was drawn with the node. A solved action earns no bonus for being tried: there is nothing to learn from it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from jax.typing import ArrayLike
 from jaxft.search.gumbel import halving_scores, interior_scores
 from jaxft.search.halving import considered_visits
 from jaxft.search.mctx import masked_logits, noisy_logits
-from jaxft.search.puct import QTransform, masked_argmax, puct_scores
-from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
+from jaxft.search.puct import QTransform, masked_argmax, puct_parts
+from jaxft.search.qtransforms import (
+    prior_of,
+    qtransform_by_parent_and_siblings,
+    qtransform_completed_by_mix_value,
+)
 from jaxft.search.tree import ROOT, View
 
 
@@ -65,7 +69,8 @@ class Puct:
         return self.inside(tree, ROOT)
 
     def inside(self, tree: View, node: ArrayLike) -> Array:
-        scores = puct_scores(tree, node, self.c_init, self.c_base, self.qtransform)
+        q, bonus = puct_parts(tree, node, self.c_init, self.c_base, self.qtransform)
+        scores = q + jnp.where(tree.children_solved[node], 0, bonus)
         return masked_argmax(scores, ~tree.children_valid[node])
 
     def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
@@ -74,7 +79,8 @@ class Puct:
 
 @dataclass(frozen=True)
 class Uct:
-    """UCT (https://doi.org/10.1007/11871842_29): q + c · sqrt(log n / n_a), every action once first; no prior."""
+    """UCT (https://doi.org/10.1007/11871842_29): q + c · sqrt(log n / n_a), every action once first, likely ones before
+    others."""
 
     c: float = 2**0.5
     temperature: float = 0.0
@@ -88,7 +94,9 @@ class Uct:
     def inside(self, tree: View, node: ArrayLike) -> Array:
         visits = tree.children_visits[node]
         bonus = jnp.sqrt(jnp.log(jnp.maximum(tree.node_visits[node], 1)) / jnp.maximum(visits, 1))
-        scores = jnp.where(visits > 0, tree.qvalues(node) + self.c * bonus, jnp.finfo(bonus.dtype).max)
+        bonus = jnp.where(tree.children_solved[node], 0, self.c * bonus)
+        first = jnp.finfo(bonus.dtype).max * (1 + prior_of(tree, node)) / 2
+        scores = jnp.where(visits > 0, tree.qvalues(node) + bonus, first)
         return masked_argmax(scores, ~tree.children_valid[node])
 
     def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
@@ -134,8 +142,8 @@ class Gumbel:
 
 
 def by_visits(key: Array, tree: View, temperature: float) -> tuple[Array, Array]:
-    """(action, shares of the visits [A]). Of a solved root, an action that is proven best; else none that is proven to
-    be worse than what another one has shown so far."""
+    """(action, shares of the visits [A]). The most visited, the one with the best q if there are several; none that is
+    proven to be worse than what another one has shown so far. Of a solved root an action that is proven best."""
     visits, valid = jnp.where(tree.children_valid[ROOT], tree.children_visits[ROOT], 0), tree.children_valid[ROOT]
     weights = visits / jnp.maximum(jnp.sum(visits), 1)
     q = tree.qvalues(ROOT)
@@ -146,7 +154,7 @@ def by_visits(key: Array, tree: View, temperature: float) -> tuple[Array, Array]
         logits = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny)) / temperature
         action = jax.random.categorical(key, jnp.where(allowed, logits, -jnp.inf)).astype(jnp.int32)
     else:
-        action = masked_argmax(weights, ~allowed)
+        action = masked_argmax(jnp.where(weights == jnp.max(jnp.where(allowed, weights, 0)), q, -jnp.inf), ~allowed)
     return jnp.where(tree.solved[ROOT], proven(tree), action), weights
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -24,13 +23,14 @@ def masked_argmax(scores: Array, invalid: Array | None) -> Array:
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
 
-def puct_scores(tree: Any, node: ArrayLike, c_init: ArrayLike, c_base: ArrayLike, qtransform: QTransform) -> Array:
-    """[A]: q + P · sqrt(n) / (1 + n_a) · (c_init + log((n + c_base + 1) / c_base)), with n visits of the node."""
+def puct_parts(
+    tree: Any, node: ArrayLike, c_init: ArrayLike, c_base: ArrayLike, qtransform: QTransform
+) -> tuple[Array, Array]:
+    """(q, P · sqrt(n) / (1 + n_a) · (c_init + log((n + c_base + 1) / c_base))), each [A], with n visits of the node."""
     visits = tree.node_visits[node]
     c = c_init + jnp.log((visits + c_base + 1.0) / c_base)
-    prior = prior_of(tree, node)
-    bonus = jnp.sqrt(visits) * c * prior / (tree.children_visits[node] + 1)
-    return qtransform(tree, node) + bonus
+    bonus = jnp.sqrt(visits) * c * prior_of(tree, node) / (tree.children_visits[node] + 1)
+    return qtransform(tree, node), bonus
 
 
 def muzero_action_selection(
@@ -59,5 +59,6 @@ def select(
     qtransform: QTransform,
 ) -> Array:
     """As muzero_action_selection, with its noise [A] in [0, 1) drawn already."""
-    scores = puct_scores(tree, node, pb_c_init, pb_c_base, qtransform) + 1e-7 * noise
+    q, bonus = puct_parts(tree, node, pb_c_init, pb_c_base, qtransform)
+    scores = q + bonus + 1e-7 * noise
     return masked_argmax(scores, tree.root_invalid_actions * (depth == 0))

@@ -29,7 +29,9 @@ from jaxft.search.store import Full, Kept, Slots
 from jaxft.search.tree import NONE, ROOT, Here, Nodes, View, add, empty, put, take
 
 NOISE = 0xFFFFFFFF
-"""Number that the key of a root's own randomness is folded with; no action has it."""
+"""Number that a key is folded with for what is drawn at its own node; no action has it."""
+TIE = 1e-5
+"""Greatest noise of a prior logit: equal ones are told apart, in another order at each node."""
 
 
 FULL = Full()
@@ -94,12 +96,12 @@ def tree_search(
     for_noise = keys.fold_in_each(jnp.broadcast_to(key, (2,)), jnp.full(2, NOISE, jnp.uint32))
     for_root, for_choice = keys.fold_in_each(for_noise, jnp.arange(2))
     valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
-    logits, extra = policy.prepare(for_root, masked_logits(root.logits, ~valid))
+    impl = str(jax.random.key_impl(key))
+    each = _each(key, batch) if tree is None else jax.random.wrap_key_data(tree.nodes.keys[:batch], impl=impl)
+    logits, extra = policy.prepare(for_root, masked_logits(root.logits + _noise(each, root.logits), ~valid))
     room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
-    grown = _planted(key, root, logits, valid, store, room) if tree is None else _with_room(tree, logits, room, store)
-    run = _Run(
-        env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, str(jax.random.key_impl(key))
-    )
+    grown = _planted(each, root, logits, valid, store, room) if tree is None else _with_room(tree, logits, room, store)
+    run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl)
     grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
     return _result(for_choice, grown, policy, extra)
 
@@ -107,15 +109,14 @@ def tree_search(
 # --- before and after ------------------------------------------------------------------------------------------------
 
 
-def _planted(key: Array, root: Root, logits: Array, valid: Array, store: Full | Slots, room: int) -> Grown:
+def _planted(each: Array, root: Root, logits: Array, valid: Array, store: Full | Slots, room: int) -> Grown:
     batch, actions = logits.shape
     nodes = empty(logits, root.value, (), room)
-    size, elements = room * batch, jnp.arange(batch)
-    each = jax.random.key_data(keys.fold_in_each(jnp.broadcast_to(key, (batch,)), elements))
+    size, words = room * batch, jax.random.key_data(each)
     nodes = nodes.replace(
         done=jnp.zeros(size, bool),
         valid=jnp.zeros((size, actions), bool).at[:batch].set(valid),
-        keys=jnp.zeros((size, *each.shape[1:]), each.dtype).at[:batch].set(each),
+        keys=jnp.zeros((size, *words.shape[1:]), words.dtype).at[:batch].set(words),
         depths=jnp.zeros(size, jnp.int32),
         solved=jnp.zeros(size, bool),
         child_solved=jnp.zeros((size, actions), bool),
@@ -352,8 +353,9 @@ class _Run(NamedTuple):
         """Fresh nodes get what the environment says of them; their states are kept if they can be expanded."""
         nodes = now.nodes
         rows = nodes.rows(picked.node, picked.fresh)
+        key = jax.random.wrap_key_data(take(nodes.keys, nodes.rows(picked.node)), impl=self.impl)
         value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
-        logits = masked_logits(step.logits, ~step.valid)
+        logits = masked_logits(step.logits + _noise(key, step.logits), ~step.valid)
         nodes = nodes.replace(
             values=put(nodes.values, rows, value),
             raw_values=put(nodes.raw_values, rows, value),
@@ -388,6 +390,17 @@ class _Run(NamedTuple):
 def _ends(solved: Array, at: Array, pending: Array) -> Array:
     """Nothing is to be learnt below nodes [B]: their value is exact, or still to come."""
     return solved | (at >= pending)
+
+
+def _each(key: Array, batch: int) -> Array:
+    """Keys of the roots."""
+    return keys.fold_in_each(jnp.broadcast_to(key, (batch,)), jnp.arange(batch))
+
+
+def _noise(each: Array, logits: Array) -> Array:
+    """What tells equal logits [B, A] of nodes with these keys apart."""
+    own = keys.fold_in_each(each, jnp.full(each.shape, NOISE, jnp.uint32))
+    return (TIE * jax.vmap(partial(keys.uniform, count=logits.shape[-1]))(own)).astype(logits.dtype)
 
 
 def _flat(x: Array) -> Array:

@@ -92,6 +92,9 @@ class Search:
         visits = np.asarray([node.children[a].visits if a in node.children else 0 for a in actions], F)
         return visits, np.asarray([node.q(a) if a in node.children else 0 for a in actions], F)
 
+    def solved(self, node: Node) -> np.ndarray:
+        return np.asarray([a in node.children and node.children[a].solved for a in range(len(node.logits))])
+
     def puct(self, node: Node) -> np.ndarray:
         visits, q = self.statistics(node)
         prior = softmax(np.where(node.valid, node.logits, -np.inf))
@@ -99,12 +102,13 @@ class Search:
         low, high = min(node.value, known.min()), max(node.value, known.max())
         score = (np.where(visits > 0, q, low) - low) / max(high - low, 1e-8)
         c = 1.25 + np.log((node.visits + 19653.0) / 19652.0)
-        return score + np.sqrt(node.visits) * c * prior / (visits + 1)
+        return score + np.where(self.solved(node), 0, np.sqrt(node.visits) * c * prior / (visits + 1))
 
     def uct(self, node: Node) -> np.ndarray:
         visits, q = self.statistics(node)
-        bonus = np.sqrt(2) * np.sqrt(np.log(node.visits) / np.maximum(visits, 1))
-        return np.where(visits > 0, q + bonus, np.finfo(F).max)
+        bonus = np.where(self.solved(node), 0, np.sqrt(2) * np.sqrt(np.log(node.visits) / np.maximum(visits, 1)))
+        prior = softmax(np.where(node.valid, node.logits, -np.inf))
+        return np.where(visits > 0, q + bonus, 1e6 * (1 + prior))
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

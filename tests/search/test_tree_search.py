@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -248,48 +247,3 @@ def test_settings_that_make_no_sense_are_refused(settings):
         run(Hashed(2), Puct(), 8, max_depth=0)
     with pytest.raises(ValueError, match="at least 2"):
         Slots(1)
-
-
-# --- the compiled program --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("store", [Full(), Slots(3)], ids=["full", "slots"])
-@pytest.mark.parametrize("policy", ["puct", "gumbel"])
-def test_no_loop_copies_a_tree(policy, store, batch):
-    """Within the simulations nothing of the size of the tree is copied or selected: rows are read and written.
-
-    Of a single tree XLA copies one number a node, the mean returns, on its way out of a loop that it has put into a
-    function of its own.
-    """
-    simulations = 512
-    copies = whole_copies(program(Hashed(4, ends=11), SEVERAL[policy], simulations, batch, store), batch * 513)
-    assert [line for line in copies if batch > 1 or f"f32[{simulations + 1}]" not in line] == []
-
-
-def program(world: Hashed, policy: Any, simulations: int, batch: int, store: Full | Slots) -> str:
-    """The compiled search."""
-    search = partial(tree_search, KEY, env=world, policy=policy, num_simulations=simulations, store=store)
-    return jax.jit(lambda root: search(root)).lower(world.root(batch)).compile().as_text() or ""
-
-
-def test_a_copy_would_be_seen():
-    """What the test above looks for is there in a loop that rewrites the tree."""
-
-    def rewritten(tree: jax.Array) -> jax.Array:
-        return jax.lax.while_loop(lambda x: x.sum() < 5, lambda x: jnp.where(x > x.max() / 2, x, x[::-1] + 1), tree)
-
-    text = jax.jit(rewritten).lower(jnp.zeros(1539)).compile().as_text() or ""
-    assert whole_copies(text, 1539)
-
-
-def whole_copies(text: str, rows: int) -> list[str]:
-    """Lines of loop bodies, and of what they call, that copy or select an array of so many rows."""
-    found, inside = [], False
-    for line in text.splitlines():
-        if line and not line.startswith(" "):
-            inside = "region" in line or "body" in line or "cond" in line
-        heavy = any(f" {op}(" in line for op in ("copy", "select", "concatenate", "transpose"))
-        if inside and heavy and any(f"[{rows}{end}" in line.split("=")[1].split("(")[0] for end in ("]", ",")):
-            found.append(line.strip())
-    return found
