@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.search import store as stores
 from jaxft.search.store import Kept
 from jaxft.search.tree import NONE, ROOT, Nodes, put, take
 from jaxft.search.tree_search import Grown
@@ -18,12 +17,12 @@ def reroot(tree: Grown, action: Array) -> tuple[Grown, Array]:
     """(the subtrees below actions [B] of the roots, bool [B] whether there is one), in O(N log N).
 
     Nodes keep their order, keys and statistics. Where there is no subtree the tree is what it was; such an element, and
-    one whose new root's episode is over, needs a new search. Of a store with slots, states outside the subtree go; the
-    new root's state must be there: it is, unless its slot was given away, which counts as no subtree.
+    one whose new root's episode is over, needs a new search. Of a store with slots, states outside the subtree go. The
+    new roots' states are those that the next search's `root` brings.
     """
     nodes = tree.nodes
     top = nodes.child_of(jnp.full(nodes.batch, ROOT, jnp.int32), action)
-    there = (top != NONE) & stores.holds(tree.kept, nodes, jnp.maximum(top, ROOT))
+    there = top != NONE
     top = jnp.where(there, top, ROOT)
     inside = _below(nodes, top)
     number = jnp.where(inside, jnp.cumsum(inside, axis=0) - 1, NONE).astype(jnp.int32)
@@ -80,4 +79,9 @@ def _moved(nodes: Nodes, move: _Move) -> Nodes:
 def _kept(kept: Kept, move: _Move) -> Kept:
     if kept.slot is None:
         return kept._replace(states=jax.tree.map(move.rows, kept.states))
-    return kept._replace(slot=move.rows(kept.slot, NONE), owner=move.names(kept.owner))
+    batch = move.top.size
+    slot, freed = move.rows(kept.slot, NONE), kept.slot[:batch]  # a root has one always
+    evicted = slot[:batch] == NONE
+    slot = slot.at[:batch].set(jnp.where(evicted, freed, slot[:batch]))
+    owner = move.names(kept.owner)
+    return kept._replace(slot=slot, owner=owner.at[slot[:batch], jnp.arange(batch)].set(ROOT))

@@ -78,6 +78,14 @@ def start(store: Full | Slots, state: Any, batch: int, num_nodes: int) -> Kept:
     return Kept(states, root, slot, nobody, jnp.zeros((size, batch), jnp.int32))
 
 
+def with_roots(store: Full | Slots, kept: Kept, state: Any) -> Kept:
+    """The roots' states [B, ...] in the places that they have."""
+    batch = jax.tree.leaves(state)[0].shape[0]
+    rows = jnp.arange(batch) if kept.slot is None else kept.slot[:batch] * batch + jnp.arange(batch)
+    states = jax.tree.map(lambda old, x: put(old, rows, x, sure=True), kept.states, _cut(store.part, state))
+    return kept._replace(states=states, root=None if store.part is None else state)
+
+
 def holds(kept: Kept, nodes: Nodes, numbers: Array) -> Array:
     """Whether a node's state [B] is there."""
     if kept.slot is None:

@@ -100,7 +100,11 @@ def tree_search(
     each = _each(key, batch) if tree is None else jax.random.wrap_key_data(tree.nodes.keys[:batch], impl=impl)
     logits, extra = policy.prepare(for_root, masked_logits(root.logits + _noise(each, root.logits), ~valid))
     room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
-    grown = _planted(each, root, logits, valid, store, room) if tree is None else _with_room(tree, logits, room, store)
+    grown = (
+        _planted(each, root, logits, valid, store, room)
+        if tree is None
+        else _with_room(tree, root, logits, room, store)
+    )
     run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl)
     grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
     return _result(for_choice, grown, policy, extra)
@@ -125,8 +129,8 @@ def _planted(each: Array, root: Root, logits: Array, valid: Array, store: Full |
     return Grown(nodes, stores.start(store, root.state, batch, room), zero + 1, Cost(zero, zero, zero, zero))
 
 
-def _with_room(tree: Grown, logits: Array, room: int, store: Full | Slots) -> Grown:
-    """The tree with the roots' prior as this search takes it, and room for more nodes; nothing moves."""
+def _with_room(tree: Grown, root: Root, logits: Array, room: int, store: Full | Slots) -> Grown:
+    """The tree with the roots as this search is given them, and room for more nodes; nothing moves."""
     nodes, batch = tree.nodes, tree.nodes.batch
     more = max(0, room - nodes.num_nodes)
     old = nodes.num_nodes * batch
@@ -144,9 +148,8 @@ def _with_room(tree: Grown, logits: Array, room: int, store: Full | Slots) -> Gr
     elif more and kept.slot is not None:
         kept = kept._replace(slot=longer(kept.slot, NONE))
     at_root = {"logits": logits, "priors": jax.nn.softmax(logits)}
-    return tree.replace(
-        nodes=nodes.replace(**{n: getattr(nodes, n).at[:batch].set(x) for n, x in at_root.items()}), kept=kept
-    )
+    nodes = nodes.replace(**{name: getattr(nodes, name).at[:batch].set(x) for name, x in at_root.items()})
+    return tree.replace(nodes=nodes, kept=stores.with_roots(store, kept, root.state))
 
 
 def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:

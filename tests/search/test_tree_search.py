@@ -16,7 +16,7 @@ from jaxft.search.reuse import reroot
 from jaxft.search.store import Full, Part, Slots
 from jaxft.search.tree_search import Found, Grown, tree_search
 from tests.search import plain
-from tests.search.worlds import Hashed
+from tests.search.worlds import Hashed, mixed
 
 KEY = jax.random.key(5)
 
@@ -170,13 +170,26 @@ def test_a_kept_subtree_goes_on_as_if_it_had_been_searched_alone():
     kept, there = reroot(found.tree, unseen)
     assert there.tolist() == (np.asarray(found.visits)[np.arange(3), unseen] > 0).tolist()
     kept, _ = reroot(found.tree, found.action)
-    states = kept.kept.states[:3]
-    _, _, logits, value, _, valid = world.facts(states, jnp)
-    root = Root(states, logits, value, valid)
-    more = jax.jit(lambda root, tree: tree_search(KEY, root, world, Puct(), 16, tree=tree))(root, kept)
+    more = searched_on(world, found, Full())
     assert (np.asarray(more.tree.used) == np.asarray(kept.used) + 16).all()
     before, after = paths(kept), paths(more.tree)
     assert all(set(old) <= set(new) for old, new in zip(before, after, strict=True))
+
+
+def searched_on(world: Hashed, found: Found, store: Full | Slots) -> Found:
+    """After the move that was found best, with the subtree."""
+    kept, _ = reroot(found.tree, found.action)
+    states = mixed(world.root(3).state, found.action)
+    _, _, logits, value, _, valid = world.facts(states, jnp)
+    root = Root(states, logits, value, valid)
+    return jax.jit(lambda root, tree: tree_search(KEY, root, world, Puct(), 16, tree=tree, store=store))(root, kept)
+
+
+@pytest.mark.parametrize("slots", [2, 4])
+def test_a_kept_subtree_whose_states_were_evicted_goes_on_the_same(slots):
+    world = Hashed(3, noise=True)
+    full, few = (run(world, Puct(), 48, store=store) for store in (Full(), Slots(slots)))
+    assert same_nodes(searched_on(world, full, Full()).tree, searched_on(world, few, Slots(slots)).tree) == []
 
 
 def paths(tree: Grown) -> list[dict[tuple[int, ...], tuple[Any, ...]]]:
