@@ -30,8 +30,8 @@ from jaxft import search
 ACTIONS = 8
 TURN_S = 0.1
 """Least time of a program in a round: short searches are run several times."""
-MATCHED_DEPTH = 8
-"""Of the searches whose time a simulation is compared over their number."""
+MATCHED_DEPTH, GROWTH = 8, (128, 1024)
+"""Of the searches whose time a simulation is compared over their number; those numbers."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def cases() -> Iterator[Case]:
         yield Case(policy, 1, 32, 1.0)
         yield Case(policy, 1, 128, 1.0)
         yield Case(policy, 1024, 32, 1.5)
-        for simulations in (128, 1024):
+        for simulations in GROWTH:
             yield Case(policy, 64, simulations, max_depth=MATCHED_DEPTH)
         yield Case(policy, 64, 128, model="network")
         yield Case(policy, 8, 32, model="encoder")
@@ -87,6 +87,29 @@ def prepared(case: Case) -> tuple[dict[str, Any], tuple[Any, ...]]:
     return both, jax.device_put((params, jax.random.key(0), state, logits, value))
 
 
+def in_turn(programs: dict[str, Any], arguments: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of one run of each program in each round, the order changing from round to round."""
+    repeats = {}
+    for name, program in programs.items():
+        jax.block_until_ready(program(*arguments[name]))
+        since = time.perf_counter()
+        jax.block_until_ready(program(*arguments[name]))
+        repeats[name] = max(1, round(TURN_S / (time.perf_counter() - since)))
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds):
+        for name in list(programs)[:: 1 if number % 2 else -1]:
+            since = time.perf_counter()
+            for _ in range(repeats[name]):
+                jax.block_until_ready(programs[name](*arguments[name]))
+            times[name].append((time.perf_counter() - since) / repeats[name])
+    return times
+
+
+def spread(numbers: list[float]) -> dict[str, float]:
+    """Median, least, greatest."""
+    return {"median": statistics.median(numbers), "min": min(numbers), "max": max(numbers)}
+
+
 def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Microseconds a simulation, seconds to compile, and ratios of both."""
     both, arguments = prepared(case)
@@ -96,31 +119,30 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
         since = time.perf_counter()
         programs[name] = function.lower(*arguments).compile()
         compile_s[name] = time.perf_counter() - since
-        jax.block_until_ready(programs[name](*arguments))
-    since = time.perf_counter()
-    jax.block_until_ready(programs["mctx"](*arguments))
-    repeats = max(1, round(TURN_S / (time.perf_counter() - since)))
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(rounds):
-        for name in list(programs)[:: 1 if number % 2 else -1]:
-            since = time.perf_counter()
-            for _ in range(repeats):
-                jax.block_until_ready(programs[name](*arguments))
-            times[name].append((time.perf_counter() - since) / repeats / case.simulations * 1e6)
+    times = in_turn(programs, dict.fromkeys(programs, arguments), rounds)
     ratios = [theirs / ours for theirs, ours in zip(times["mctx"], times["jaxft"], strict=True)]
-    spread = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    us = {name: statistics.median(values) for name, values in times.items()}
-    return {"name": case.name, "goal": case.goal, "us": us, "ratio": spread, "compile_s": compile_s}
+    us = {name: statistics.median(values) / case.simulations * 1e6 for name, values in times.items()}
+    return {"name": case.name, "goal": case.goal, "us": us, "ratio": spread(ratios), "compile_s": compile_s}
 
 
-def growth(results: list[dict[str, Any]], policy: str) -> dict[str, float]:
-    """Time a simulation at 1,024 simulations over that at 128, at the same depth."""
-    few, many = (f"{policy}, hash, B 64, N {n}, depth {MATCHED_DEPTH}" for n in ("128", "1,024"))
-    us = {one["name"]: one["us"] for one in results}
-    return {name: us[many][name] / us[few][name] for name in ("jaxft", "mctx")} if {few, many} <= us.keys() else {}
+def growth(policy: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Time a simulation at the greater number of simulations over that at the lesser, at the same depth."""
+    programs, arguments = {}, {}
+    for count in GROWTH:
+        both, given = prepared(Case(policy, 64, count, max_depth=MATCHED_DEPTH))
+        for name, function in both.items():
+            programs[f"{name} {count}"], arguments[f"{name} {count}"] = function, given
+    times = in_turn(programs, arguments, rounds)
+    few, many = GROWTH
+    return {
+        name: spread(
+            [b / many / (a / few) for a, b in zip(times[f"{name} {few}"], times[f"{name} {many}"], strict=True)]
+        )
+        for name in ("jaxft", "mctx")
+    }
 
 
-def shown(results: list[dict[str, Any]]) -> str:
+def shown(results: list[dict[str, Any]], grown: dict[str, Any]) -> str:
     """The tables."""
     head = ["search", "mctx, µs a simulation", "jaxft", "ratio: median (min–max)", "goal", "compile, s: mctx", "jaxft"]
     rows = []
@@ -133,11 +155,10 @@ def shown(results: list[dict[str, Any]]) -> str:
         numbers = [f"{us['mctx']:,.1f}", f"{us['jaxft']:,.1f}", ratio, goal]
         rows.append([one["name"], *numbers, f"{compile_s['mctx']:.1f}", f"{compile_s['jaxft']:.1f}"])
     text = tables.markdown(head, rows)
-    for policy in ("gumbel", "muzero"):
-        told = growth(results, policy)
-        if told:
-            what = f"Time a simulation from N 128 to N 1,024 at depth {MATCHED_DEPTH}, {policy}"
-            text += f"\n\n{what}: jaxft × {told['jaxft']:.2f} (goal ≤ 1.50), mctx × {told['mctx']:.2f}."
+    for policy, told in grown.items():
+        what = f"Time a simulation from N {GROWTH[0]:,} to N {GROWTH[1]:,} at depth {MATCHED_DEPTH}, {policy}"
+        ours, theirs = (tables.spread(told[name], 2) for name in ("jaxft", "mctx"))
+        text += f"\n\n{what}: jaxft × {ours} (goal ≤ 1.50), mctx × {theirs}."
     total = {name: sum(one["compile_s"][name] for one in results) for name in ("jaxft", "mctx")}
     return text + f"\n\nTo compile all of them: jaxft {total['jaxft']:.0f} s, mctx {total['mctx']:.0f} s."
 
@@ -154,14 +175,15 @@ def main() -> None:
             one = results[-1]
             us = {name: round(value, 1) for name, value in one["us"].items()}
             print(one["name"], us, f"{one['ratio']['median']:.2f}", flush=True)
-    text = shown(results)
+    grown = {} if options.only else {policy: growth(policy, options.rounds) for policy in ("gumbel", "muzero")}
+    text = shown(results, grown)
     print(text)
     if options.only:
         return
     device, versions = machine.gpu() or machine.cpu(), machine.versions("jax", "jaxlib", "mctx")
     tree = {"date": machine.today(), "device": device, "versions": versions, "rounds": options.rounds}
     path = tables.RESULTS / f"search_{machine.slug(device)}.json"
-    path.write_text(json.dumps(tree | {"results": results}, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(tree | {"results": results, "growth": grown}, indent=1) + "\n", "utf-8")
     where = f"{device}, {machine.today()}, jax {versions['jax']}, mctx {versions['mctx']}; {options.rounds} rounds."
     tables.fill("search", f"{where}\n\n{text}")
 

@@ -22,11 +22,11 @@ def split_each(keys: Array) -> tuple[Array, Array]:
     if not _is_plain(keys):
         both = jax.vmap(jax.random.split)(keys)
         return both[:, 0], both[:, 1]
-    words = _words(keys)
-    zero = jnp.zeros_like(words[0])
-    return _like(keys, threefry2x32(words, (zero, zero))), _like(
-        keys, threefry2x32(words, (zero, zero + jnp.uint32(1)))
-    )
+    counter = jnp.arange(2, dtype=jnp.uint32)[:, None]
+    high, low = (jnp.broadcast_to(word, (2, word.size)) for word in _words(keys))
+    counter = jnp.broadcast_to(counter, high.shape)
+    made = threefry2x32((high, low), (jnp.zeros_like(counter), counter))
+    return _like(keys, (made[0][0], made[1][0])), _like(keys, (made[0][1], made[1][1]))
 
 
 def split(key: Array, count: int) -> Array:

@@ -193,7 +193,7 @@ def grow(
     recurrent_fn: RecurrentFn,
     at_root: SelectOne,
     inside: SelectOne,
-    draw: Draw,
+    draw: Draw | None,
     num_simulations: int,
     *,
     max_depth: int | None = None,
@@ -215,11 +215,11 @@ def grow(
 
         return batched
 
-    def drawn(key: Array) -> tuple[Array, Array, Array]:
+    def drawn(key: Array) -> tuple[Array, Array, Array | None]:
         """Keys for what follows, the model, and each element's descent; a simulation before they are used, as in
         `descend`."""
         key, for_descent, for_model = keys.split(key, 3)
-        return key, for_model, keys.split(for_descent, elements.size)
+        return key, for_model, None if draw is None else keys.split(for_descent, elements.size)
 
     def simulation(number: Array, carried: tuple[Any, Nodes]) -> tuple[Any, Nodes]:
         (key, for_model, each), nodes = carried
@@ -247,11 +247,14 @@ def grow(
 def _laid_out(nodes: Nodes, invalid: Array, extra_data: Any) -> Tree:
     """Batch first, and each edge's reward, discount and value at its parent."""
 
+    elements = jnp.arange(nodes.batch, dtype=jnp.int32)
+    every = jnp.arange(nodes.num_nodes, dtype=jnp.int32) * nodes.batch + elements[:, None]
+
     def batch_first(x: Array) -> Array:
-        return jnp.swapaxes(x.reshape(nodes.num_nodes, nodes.batch, *x.shape[1:]), 0, 1)
+        return tree.take(x, every)  # a transpose does the same, and takes much longer to compile
 
     children = batch_first(nodes.children)
-    rows = jnp.maximum(children, ROOT) * nodes.batch + jnp.arange(nodes.batch, dtype=jnp.int32)[:, None, None]
+    rows = jnp.maximum(children, ROOT) * nodes.batch + elements[:, None, None]
 
     def by_parent(x: Array) -> Array:
         found = tree.take(x, rows)
@@ -347,14 +350,15 @@ def gumbel_muzero_policy(
         max_num_considered_actions=max_num_considered_actions,
         qtransform=qtransform,
     )
+    inside = partial(gumbel_muzero_interior_action_selection, qtransform=qtransform)
     found = grow(
         params,
         rng_key,
         root,
         recurrent_fn,
         lambda _, tree, node, depth: at_root(None, tree, node),
-        partial(gumbel_muzero_interior_action_selection, qtransform=qtransform),
-        lambda keys: keys,
+        lambda _, tree, node, depth: inside(None, tree, node, depth),
+        None,
         num_simulations,
         max_depth=max_depth,
         invalid_actions=invalid_actions,
