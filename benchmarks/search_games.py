@@ -225,11 +225,11 @@ def connect_four(games: int) -> Iterator[tuple[str, dict[str, float]]]:
     for rival in RIVALS:
         theirs = mctx_player(game, count, rival)
         at = f"mctx's {rival}, {count} simulations"
-        yield f"{at}; jaxft {count}", match(game, jaxft_player(game, count, BEST), theirs, games, OPENING)
+        yield f"{at}; jaxft's UCT {count}", match(game, jaxft_player(game, count, BEST), theirs, games, OPENING)
         limit = seconds(theirs, states)
         more, spent = within(game, BEST, count, limit, states)
         ours = jaxft_player(game, more, BEST)
-        yield f"{at}; jaxft {more}, {spent / limit:.2f} of its time", match(game, ours, theirs, games, OPENING)
+        yield f"{at}; jaxft's UCT {more}, {spent / limit:.2f} of its time", match(game, ours, theirs, games, OPENING)
     game, count = Game("connect_four"), 2 * count
     theirs = mctx_player(game, count, RIVALS[0])
     what = f"no random games: mctx's {RIVALS[0]}, {count} simulations; jaxft's PUCT {count}"
@@ -243,7 +243,7 @@ def main() -> None:
     results = {}
     game, count = Game("tic_tac_toe", PLAYOUTS["tic_tac_toe"]), SIMULATIONS["tic_tac_toe"]
     ours, theirs = jaxft_player(game, count, BEST), perfect_player(np.random.default_rng(0))
-    results[f"tic-tac-toe, a perfect player; jaxft {count}"] = match(game, ours, theirs, options.games, moves=0)
+    results[f"tic-tac-toe, a perfect player; jaxft's UCT {count}"] = match(game, ours, theirs, options.games, moves=0)
     print(results, flush=True)
     for what, told in connect_four(options.games):
         results[f"connect-four, {what}"] = told
