@@ -5,12 +5,14 @@
 
 from jaxft.search.chance import stochastic_muzero_policy
 from jaxft.search.env import Env, Root, Step
+from jaxft.search.grown import Cost, Grown
 from jaxft.search.gumbel import (
     GumbelMuZeroExtraData,
     gumbel_muzero_interior_action_selection,
     gumbel_muzero_root_action_selection,
 )
-from jaxft.search.mctx import (
+from jaxft.search.mctx import gumbel_muzero_policy, muzero_policy, search
+from jaxft.search.outputs import (
     ChanceRecurrentFnOutput,
     DecisionRecurrentFnOutput,
     InteriorActionSelectionFn,
@@ -22,9 +24,6 @@ from jaxft.search.mctx import (
     RootActionSelectionFn,
     RootFnOutput,
     Tree,
-    gumbel_muzero_policy,
-    muzero_policy,
-    search,
 )
 from jaxft.search.policies import Gumbel, Puct, Uct
 from jaxft.search.puct import muzero_action_selection
@@ -35,7 +34,7 @@ from jaxft.search.qtransforms import (
 )
 from jaxft.search.reuse import reroot
 from jaxft.search.store import Full, Part, Slots
-from jaxft.search.tree_search import Cost, Found, Grown, tree_search
+from jaxft.search.tree_search import Found, tree_search
 
 __all__ = [
     "ChanceRecurrentFnOutput",

@@ -17,6 +17,15 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxft.search import mctx, puct
+from jaxft.search.outputs import (
+    ChanceRecurrentFn,
+    DecisionRecurrentFn,
+    LoopFn,
+    PolicyOutput,
+    RecurrentFnOutput,
+    RootFnOutput,
+    Tree,
+)
 from jaxft.search.puct import QTransform
 from jaxft.search.qtransforms import qtransform_by_parent_and_siblings
 
@@ -32,13 +41,13 @@ class StochasticRecurrentState(struct.PyTreeNode):
 def stochastic_muzero_policy(
     params: Any,
     rng_key: Array,
-    root: mctx.RootFnOutput,
-    decision_recurrent_fn: mctx.DecisionRecurrentFn,
-    chance_recurrent_fn: mctx.ChanceRecurrentFn,
+    root: RootFnOutput,
+    decision_recurrent_fn: DecisionRecurrentFn,
+    chance_recurrent_fn: ChanceRecurrentFn,
     num_simulations: int,
     invalid_actions: Array | None = None,
     max_depth: int | None = None,
-    loop_fn: mctx.LoopFn = jax.lax.fori_loop,
+    loop_fn: LoopFn = jax.lax.fori_loop,
     *,
     qtransform: QTransform = qtransform_by_parent_and_siblings,
     dirichlet_fraction: ArrayLike = 0.25,
@@ -46,7 +55,7 @@ def stochastic_muzero_policy(
     pb_c_init: ArrayLike = 1.25,
     pb_c_base: ArrayLike = 19652,
     temperature: ArrayLike = 1.0,
-) -> mctx.PolicyOutput:
+) -> PolicyOutput:
     """PUCT at decision nodes; at chance nodes the outcome furthest behind its probability."""
     num_actions = root.prior_logits.shape[-1]
     rng_key, for_noise, for_search = jax.random.split(rng_key, 3)
@@ -86,13 +95,13 @@ def _model(params: Any, key: Array, action: Array, state: Any, *, decide: Any, d
     decided, afterstate = decide(params, key, action, state.state_embedding)
     drawn, after = draw(params, key, action - actions, state.afterstate_embedding)
     value = decided.afterstate_value
-    if_decision = mctx.RecurrentFnOutput(
+    if_decision = RecurrentFnOutput(
         prior_logits=_left_padded(decided.chance_logits, actions),
         value=value,
         reward=jnp.zeros_like(value),
         discount=jnp.ones_like(value),
     )
-    if_chance = mctx.RecurrentFnOutput(
+    if_chance = RecurrentFnOutput(
         prior_logits=_right_padded(drawn.action_logits, outcomes),
         value=drawn.value,
         reward=drawn.reward,
@@ -114,7 +123,7 @@ def _select(noise: Array, tree: Any, node: Array, depth: ArrayLike, *, num_actio
     return jnp.where(tree.embeddings.is_decision_node[node], decision, outcome)
 
 
-def _decisions(found: mctx.Tree, num_actions: int) -> mctx.Tree:
+def _decisions(found: Tree, num_actions: int) -> Tree:
     """The tree without its chance outcomes, as it is handed out."""
     names = ("index", "prior_logits", "visits", "rewards", "discounts", "values")
     parts = {f"children_{name}": getattr(found, f"children_{name}")[..., :num_actions] for name in names}

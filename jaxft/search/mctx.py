@@ -8,14 +8,12 @@ actions are known at the root only. `jaxft.search.tree_search` does better where
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -29,118 +27,22 @@ from jaxft.search.gumbel import (
     halving_scores,
 )
 from jaxft.search.once import once
+from jaxft.search.outputs import (
+    InteriorActionSelectionFn,
+    LoopFn,
+    PolicyOutput,
+    RecurrentFn,
+    RootActionSelectionFn,
+    RootFnOutput,
+    Tree,
+)
 from jaxft.search.puct import QTransform, masked_argmax
 from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
 from jaxft.search.select import Draw, Select, descend
 from jaxft.search.tree import NONE, ROOT, Here, Nodes, View
 
-RecurrentState = Any
-RootActionSelectionFn = Callable[[Array, Any, Any], Array]
-InteriorActionSelectionFn = Callable[[Array, Any, Any, Any], Array]
 SelectOne = Callable[[Any, View, Array, Any], Array]
 """(drawn, one element's tree, node, depth) -> action."""
-LoopFn = Callable[[int, int, Callable[[Any, Any], Any], Any], Any]
-
-
-class RootFnOutput(struct.PyTreeNode):
-    """prior_logits [B, A], value [B], embedding [B, ...]: of the state that the search starts from."""
-
-    prior_logits: Array
-    value: Array
-    embedding: RecurrentState
-
-
-class RecurrentFnOutput(struct.PyTreeNode):
-    """reward, discount, value [B] and prior_logits [B, A]: of an action, and of the state after it."""
-
-    reward: Array
-    discount: Array
-    prior_logits: Array
-    value: Array
-
-
-class DecisionRecurrentFnOutput(struct.PyTreeNode):
-    """chance_logits [B, C], afterstate_value [B]: of an action before chance has its say."""
-
-    chance_logits: Array
-    afterstate_value: Array
-
-
-class ChanceRecurrentFnOutput(struct.PyTreeNode):
-    """action_logits [B, A], value, reward, discount [B]: of the state after a chance outcome."""
-
-    action_logits: Array
-    value: Array
-    reward: Array
-    discount: Array
-
-
-class SearchSummary(struct.PyTreeNode):
-    """Of the roots: visit_counts, visit_probs, qvalues [B, A], value [B]."""
-
-    visit_counts: Array
-    visit_probs: Array
-    value: Array
-    qvalues: Array
-
-
-class Tree(struct.PyTreeNode):
-    """A batch of search trees as mctx lays them out, batch first: B elements, N nodes, A actions."""
-
-    node_visits: Array  # [B, N]
-    raw_values: Array  # [B, N]
-    node_values: Array  # [B, N]
-    parents: Array  # [B, N]
-    action_from_parent: Array  # [B, N]
-    children_index: Array  # [B, N, A]
-    children_prior_logits: Array  # [B, N, A]
-    children_visits: Array  # [B, N, A]
-    children_rewards: Array  # [B, N, A]
-    children_discounts: Array  # [B, N, A]
-    children_values: Array  # [B, N, A]
-    embeddings: Any  # [B, N, ...]
-    root_invalid_actions: Array  # [B, A]
-    extra_data: Any  # [B, ...]
-
-    ROOT_INDEX: ClassVar[int] = ROOT
-    NO_PARENT: ClassVar[int] = NONE
-    UNVISITED: ClassVar[int] = NONE
-
-    @property
-    def num_actions(self) -> int:
-        return self.children_index.shape[-1]
-
-    @property
-    def num_simulations(self) -> int:
-        return self.node_visits.shape[-1] - 1
-
-    def qvalues(self, indices: Any) -> Array:
-        """reward + discount · value of each action: [A] of a node of one tree, [B, A] of nodes [B] of a batch."""
-        if jnp.asarray(indices).shape:
-            return jax.vmap(lambda one, index: one.qvalues(index))(self, indices)
-        rewards, discounts = self.children_rewards[indices], self.children_discounts[indices]
-        return rewards + discounts * self.children_values[indices]
-
-    def summary(self) -> SearchSummary:
-        """Statistics of the roots; the visits' shares are even where there were none."""
-        value = self.node_values[:, ROOT]
-        counts = self.children_visits[:, ROOT].astype(value.dtype)
-        total = jnp.sum(counts, axis=-1, keepdims=True)
-        shares = jnp.where(total > 0, counts / jnp.maximum(total, 1), 1 / self.num_actions)
-        return SearchSummary(counts, shares, value, self.qvalues(jnp.zeros(value.shape, jnp.int32)))
-
-
-class PolicyOutput(struct.PyTreeNode):
-    """action [B] to take; action_weights [B, A] to train a policy on; search_tree."""
-
-    action: Array
-    action_weights: Array
-    search_tree: Tree
-
-
-RecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[RecurrentFnOutput, RecurrentState]]
-DecisionRecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[DecisionRecurrentFnOutput, RecurrentState]]
-ChanceRecurrentFn = Callable[[Any, Array, Array, RecurrentState], tuple[ChanceRecurrentFnOutput, RecurrentState]]
 
 
 # --- the search ------------------------------------------------------------------------------------------------------
@@ -366,22 +268,15 @@ def gumbel_muzero_policy(
         loop_fn=loop_fn,
     )
 
-    def result(roots: Tree) -> tuple[Array, Array]:
-        visits = roots.summary().visit_counts
-        q = jax.vmap(qtransform, in_axes=(0, None))(roots, ROOT)
+    def result(found: Tree) -> tuple[Array, Array]:
+        visits = found.summary().visit_counts
+        q = jax.vmap(qtransform, in_axes=(0, None))(found, ROOT)
         scores = halving_scores(jnp.max(visits, axis=-1, keepdims=True), gumbel, logits, q, visits)
         weights = jax.nn.softmax(masked_logits(logits + q, invalid_actions))
         return masked_argmax(scores, invalid_actions), weights
 
-    action, weights = once(found.node_visits[0, ROOT] > 0, result, _roots(found))
+    action, weights = once(found.node_visits[0, ROOT] > 0, result, found)
     return PolicyOutput(action, weights, found)
-
-
-def _roots(found: Tree) -> Tree:
-    """The tree with no node but its root."""
-    apart = {"root_invalid_actions", "extra_data", "embeddings"}
-    names = [field.name for field in dataclasses.fields(found) if field.name not in apart]
-    return found.replace(**{name: getattr(found, name)[:, :1] for name in names}, embeddings=None)
 
 
 def noise_of(num_actions: int) -> Draw:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft.search.grown import Grown
 from jaxft.search.store import Kept
 from jaxft.search.tree import NONE, ROOT, Nodes, put, take
-from jaxft.search.tree_search import Grown
 
 
 def reroot(tree: Grown, action: Array) -> tuple[Grown, Array]:

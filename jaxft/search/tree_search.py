@@ -13,46 +13,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
 from jaxft.search import keys
 from jaxft.search import store as stores
 from jaxft.search.backup import backup, take_off
 from jaxft.search.env import Env, Root, Step
+from jaxft.search.grown import NOISE, Cost, Grown, keys_of_roots, noise, planted, with_room
 from jaxft.search.mctx import masked_logits
 from jaxft.search.once import once
 from jaxft.search.policies import Policy
 from jaxft.search.select import Leaf, descend
 from jaxft.search.solve import solve
-from jaxft.search.store import Full, Kept, Slots
-from jaxft.search.tree import NONE, ROOT, Here, Nodes, View, add, empty, put, take
-
-NOISE = 0xFFFFFFFF
-"""Number that a key is folded with for what is drawn at its own node; no action has it."""
-TIE = 1e-5
-"""Greatest noise of a prior logit: equal ones are told apart, in another order at each node."""
-
+from jaxft.search.store import Full, Slots
+from jaxft.search.tree import NONE, ROOT, Here, Nodes, View, add, put, take
 
 FULL = Full()
-
-
-class Cost(struct.PyTreeNode):
-    """What a search has cost so far, i32 [B] each."""
-
-    expansions: Array  # actions evaluated, each for the first time
-    replays: Array  # evaluated once more, to have an evicted state again
-    revisits: Array  # simulations that ended at a node that was there
-    refused: Array  # simulations that found no room for a node
-
-
-class Grown(struct.PyTreeNode):
-    """A search that can go on. used: nodes in use i32 [B]."""
-
-    nodes: Nodes
-    kept: Kept
-    used: Array
-    cost: Cost
 
 
 class Found(NamedTuple):
@@ -97,13 +73,11 @@ def tree_search(
     for_root, for_choice = keys.fold_in_each(for_noise, jnp.arange(2))
     valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
     impl = str(jax.random.key_impl(key))
-    each = _each(key, batch) if tree is None else jax.random.wrap_key_data(tree.nodes.keys[:batch], impl=impl)
-    logits, extra = policy.prepare(for_root, masked_logits(root.logits + _noise(each, root.logits), ~valid))
+    each = keys_of_roots(key, batch) if tree is None else jax.random.wrap_key_data(tree.nodes.keys[:batch], impl=impl)
+    logits, extra = policy.prepare(for_root, masked_logits(root.logits + noise(each, root.logits), ~valid))
     room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
     grown = (
-        _planted(each, root, logits, valid, store, room)
-        if tree is None
-        else _with_room(tree, root, logits, room, store)
+        planted(each, root, logits, valid, store, room) if tree is None else with_room(tree, root, logits, room, store)
     )
     run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl)
     grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
@@ -111,45 +85,6 @@ def tree_search(
 
 
 # --- before and after ------------------------------------------------------------------------------------------------
-
-
-def _planted(each: Array, root: Root, logits: Array, valid: Array, store: Full | Slots, room: int) -> Grown:
-    batch, actions = logits.shape
-    nodes = empty(logits, root.value, (), room)
-    size, words = room * batch, jax.random.key_data(each)
-    nodes = nodes.replace(
-        done=jnp.zeros(size, bool),
-        valid=jnp.zeros((size, actions), bool).at[:batch].set(valid),
-        keys=jnp.zeros((size, *words.shape[1:]), words.dtype).at[:batch].set(words),
-        depths=jnp.zeros(size, jnp.int32),
-        solved=jnp.zeros(size, bool),
-        child_solved=jnp.zeros((size, actions), bool),
-    )
-    zero = jnp.zeros(batch, jnp.int32)
-    return Grown(nodes, stores.start(store, root.state, batch, room), zero + 1, Cost(zero, zero, zero, zero))
-
-
-def _with_room(tree: Grown, root: Root, logits: Array, room: int, store: Full | Slots) -> Grown:
-    """The tree with the roots as this search is given them, and room for more nodes; nothing moves."""
-    nodes, batch = tree.nodes, tree.nodes.batch
-    more = max(0, room - nodes.num_nodes)
-    old = nodes.num_nodes * batch
-
-    def longer(x: Array, fill: Any) -> Array:
-        return jnp.concatenate([x, jnp.full((more * batch, *x.shape[1:]), fill, x.dtype)])
-
-    if more:
-        fills = {"parents": NONE, "actions": NONE, "children": NONE}
-        fields = {name: value for name, value in vars(nodes).items() if isinstance(value, jax.Array)}
-        nodes = nodes.replace(**{name: longer(value, fills.get(name, 0)) for name, value in fields.items()})
-    kept = tree.kept
-    if more and isinstance(store, Full):
-        kept = kept._replace(states=jax.tree.map(lambda x: longer(x[:old], 0), kept.states))
-    elif more and kept.slot is not None:
-        kept = kept._replace(slot=longer(kept.slot, NONE))
-    at_root = {"logits": logits, "priors": jax.nn.softmax(logits)}
-    nodes = nodes.replace(**{name: getattr(nodes, name).at[:batch].set(x) for name, x in at_root.items()})
-    return tree.replace(nodes=nodes, kept=stores.with_roots(store, kept, root.state))
 
 
 def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
@@ -358,7 +293,7 @@ class _Run(NamedTuple):
         rows = nodes.rows(picked.node, picked.fresh)
         key = jax.random.wrap_key_data(take(nodes.keys, nodes.rows(picked.node)), impl=self.impl)
         value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
-        logits = masked_logits(step.logits + _noise(key, step.logits), ~step.valid)
+        logits = masked_logits(step.logits + noise(key, step.logits), ~step.valid)
         nodes = nodes.replace(
             values=put(nodes.values, rows, value),
             raw_values=put(nodes.raw_values, rows, value),
@@ -393,17 +328,6 @@ class _Run(NamedTuple):
 def _ends(solved: Array, at: Array, pending: Array) -> Array:
     """Nothing is to be learnt below nodes [B]: their value is exact, or still to come."""
     return solved | (at >= pending)
-
-
-def _each(key: Array, batch: int) -> Array:
-    """Keys of the roots."""
-    return keys.fold_in_each(jnp.broadcast_to(key, (batch,)), jnp.arange(batch))
-
-
-def _noise(each: Array, logits: Array) -> Array:
-    """What tells equal logits [B, A] of nodes with these keys apart."""
-    own = keys.fold_in_each(each, jnp.full(each.shape, NOISE, jnp.uint32))
-    return (TIE * jax.vmap(partial(keys.uniform, count=logits.shape[-1]))(own)).astype(logits.dtype)
 
 
 def _flat(x: Array) -> Array:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from jaxft.search.env import Root
+from jaxft.search.grown import Grown
 from jaxft.search.policies import Gumbel, Puct, Uct
 from jaxft.search.reuse import reroot
 from jaxft.search.store import Full, Part, Slots
-from jaxft.search.tree_search import Found, Grown, tree_search
+from jaxft.search.tree_search import Found, tree_search
 from tests.search import plain
 from tests.search.worlds import Hashed, mixed
 
