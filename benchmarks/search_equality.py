@@ -128,7 +128,7 @@ def shapes(count: int, seed: int) -> list[Shape]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shapes", type=int, default=9, help="compiled searches a policy")
+    parser.add_argument("--shapes", type=int, default=12, help="compiled searches a policy")
     parser.add_argument("--seeds", type=int, default=8, help="settings each is run on")
     options = parser.parse_args()
     rows, wrong = [], []
