@@ -17,12 +17,13 @@ _ONE = 0x3F800000
 """Bits of 1.0f."""
 
 
-def split_each(keys: Array) -> tuple[Array, Array]:
-    """Keys [B, ...] -> two of each, as `jax.random.split` makes them."""
+def split_each(keys: Array, after: Array) -> tuple[Array, Array]:
+    """Keys [B, ...] -> two of each, as `jax.random.split` makes them. after: a number, not negative, that the compiler
+    cannot know; nothing is computed before it is."""
     if not _is_plain(keys):
         both = jax.vmap(jax.random.split)(keys)
         return both[:, 0], both[:, 1]
-    counter = jnp.arange(2, dtype=jnp.uint32)[:, None]
+    counter = jnp.arange(2, dtype=jnp.uint32)[:, None] + jnp.minimum(after, 0).astype(jnp.uint32)
     high, low = (jnp.broadcast_to(word, (2, word.size)) for word in _words(keys))
     counter = jnp.broadcast_to(counter, high.shape)
     made = threefry2x32((high, low), (jnp.zeros_like(counter), counter))

@@ -55,14 +55,15 @@ def descend(
     edges from the root to a leaf, at most.
 
     The root is dealt with before the loop, which then turns until the last element has ended. What a level draws is
-    drawn a turn before: nothing is fused across turns, so it is computed once, in code of its own.
+    drawn a turn before: nothing is fused across turns, so it is computed once, in code of its own; and only when the
+    level has chosen, so that what was drawn for that need not be copied out of the way.
     """
     fields, some = tree.fields(nodes), nodes.visits[0]
 
-    def next_level(each: Array | None) -> tuple[Array | None, Any]:
+    def next_level(each: Array | None, after: Array) -> tuple[Array | None, Any]:
         if each is None or draw is None:
             return None, jnp.zeros(nodes.batch)
-        each, now = keys.split_each(each)
+        each, now = keys.split_each(each, after)
         return each, draw(now)
 
     def chosen(select: Select, here: Here, drawn: Any, depth: Array | int) -> tuple[Array, Array]:
@@ -82,12 +83,12 @@ def descend(
         edge, child = jnp.where(now.goes_on, edge, now.edge), jnp.where(now.goes_on, child, now.child)
         goes_on, buffers = arrived(child, depth, now.buffers)
         ended = jnp.where(now.goes_on, depth, now.ended)
-        return _Descent(edge, child, ended, *next_level(now.keys), depth, now.goes_on & goes_on, buffers)
+        return _Descent(edge, child, ended, *next_level(now.keys, edge[0]), depth, now.goes_on & goes_on, buffers)
 
     root = Here(jnp.full(nodes.batch, ROOT, jnp.int32), {name: x[: nodes.batch] for name, x in fields.items()})
-    each, drawn = next_level(each)
+    each, drawn = next_level(each, some)
     (edge, child), one = chosen(at_root, root, drawn, 0), jnp.int32(1)
     onwards = arrived(child, one, rows.empty(fields, nodes.batch))
-    start = _Descent(edge, child, jnp.ones_like(child), *next_level(each), one, *onwards)
+    start = _Descent(edge, child, jnp.ones_like(child), *next_level(each, some), one, *onwards)
     end = jax.lax.while_loop(lambda now: jnp.any(now.goes_on), turn, start)
     return Leaf(*jnp.divmod(end.edge, nodes.num_actions), end.child, end.ended, end.depth)

@@ -27,7 +27,7 @@ def test_they_are_those_of_jax(kind, partitionable):
     with jax.threefry_partitionable(partitionable):
         each = KEYS[kind]()
         expected = jax.vmap(jax.random.split)(each)
-        first, second = keys.split_each(each)
+        first, second = keys.split_each(each, jnp.int32(1))
         np.testing.assert_array_equal(words(first), words(expected[:, 0]))
         np.testing.assert_array_equal(words(second), words(expected[:, 1]))
         numbers = jnp.arange(7, dtype=jnp.uint32) + jnp.uint32(2**31)
