@@ -1,0 +1,1 @@
+"""Reinforcement learning on the device: environments, policies, agents, and what is learned from them."""
