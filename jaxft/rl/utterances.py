@@ -38,7 +38,6 @@ class Utterances:
     """U utterances of W tokens at most. pieces: int32 [U, W], 0 behind the last token. sizes: int32 [U]. first, last:
     the tokens before and after a text."""
 
-    texts: tuple[str, ...]
     pieces: jax.Array
     sizes: jax.Array
     first: int
@@ -53,7 +52,7 @@ class Utterances:
         for row, tokens in zip(pieces, ids, strict=True):
             row[: len(tokens)] = tokens
         sizes = jnp.asarray([len(tokens) for tokens in ids], jnp.int32)
-        return cls(tuple(texts), jnp.asarray(pieces), sizes, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        return cls(jnp.asarray(pieces), sizes, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
     def longest(self, turns: int) -> int:
         """Most tokens that a dialogue of so many utterances may have."""
@@ -80,7 +79,3 @@ class Utterances:
             "segments": segments,
             "firsts": jnp.zeros(1, jnp.int32),
         }
-
-    def transcript(self, turns: Any) -> list[str]:
-        """The utterances, for people to read."""
-        return [self.texts[int(turn)] for turn in np.asarray(turns) if turn >= 0]

@@ -9,9 +9,9 @@ observation.
 
 The stakes: what counts is the 40 between right and wrong. At 20 it is best to ask for everything once and to guess;
 from 30 to 100 optimal play is the same: an attribute is asked for until its answers lean to one side by two, in 14.5
-questions on average, with 92 % of the guesses right (`jaxft.rl.dialogue_play` computes it exactly). All attributes asked
-for equally often, whatever the answers are, is worth 6.6 less at best. Solved is 95 % of the way from guessing at once
-to optimal play.
+questions on average, with 92 % of the guesses right (`jaxft.rl.dialogue_play` computes it exactly). Asking for all
+attributes equally often, whatever the answers are, is worth 6.6 less at best. Solved is 95 % of the way from guessing
+at once to optimal play.
 
 The observation is the dialogue itself, as tokens for a text encoder, or its counts: f32 [7], yes - no for each
 attribute, and the share of the questions that were asked.
