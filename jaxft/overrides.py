@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 import yaml
@@ -23,7 +23,7 @@ from jaxft import recipe as recipe_module
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Recipe
 
-_RECIPE_KEY = tyro.conf.FlagConversionOff
+RECIPE_KEY = tyro.conf.FlagConversionOff
 """Marks the keys of the recipe among a command's options: `--train.packing false`, not `--train.no-packing`."""
 _METAVARS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", types.NoneType: "null"}
 
@@ -34,7 +34,10 @@ class WithRecipe:
 
     recipe: tyro.conf.Positional[str] = ""
     """A recipe file, or the name of a shipped recipe."""
-    keys: Annotated[Recipe, tyro.conf.arg(name=""), _RECIPE_KEY] = dataclasses.field(default_factory=Recipe)
+    keys: Annotated[Recipe, tyro.conf.arg(name=""), RECIPE_KEY] = dataclasses.field(default_factory=Recipe)
+
+    SHIPPED: ClassVar[str] = recipes.SUPERVISED
+    """Which of the shipped recipes have these keys."""
 
 
 Command = TypeVar("Command", bound=WithRecipe)
@@ -45,22 +48,23 @@ def parse(command: type[Command], argv: Sequence[str], prog: str) -> Command:
 
     `--help` prints and raises SystemExit, as tyro does; with a recipe named, it shows that recipe's values.
     """
-    _check_values(argv, _keys(Recipe), prog)
+    kind = type(command().keys)
+    _check_values(argv, _keys(kind), prog)
     asked = [arg for arg in argv if arg in ("-h", "--help")]
     named = _cli(command, [arg for arg in argv if arg not in asked], prog, command()).recipe
     if not named and not asked:
-        fix = f"shipped: {', '.join(recipes.names())}; `jaxft init TASK` prints a new one"
+        fix = f"shipped: {', '.join(recipes.names(command.SHIPPED))}; {recipes.ADVICE[command.SHIPPED]}"
         raise UserError(prog, "no recipe named", fix)
-    chosen = recipe_module.load(recipes.find(named)) if named else Recipe()
+    chosen = recipe_module.load(recipes.find(named, command.SHIPPED), kind) if named else kind()
     found = _cli(command, argv, prog, command(recipe=named, keys=chosen))
     tree = recipe_module.to_tree(found.keys)
-    return dataclasses.replace(found, keys=recipe_module.from_tree(tree, "command line"))
+    return dataclasses.replace(found, keys=recipe_module.from_tree(tree, "command line", kind))
 
 
 def _cli(command: type[Command], argv: Sequence[str], prog: str, default: Command) -> Command:
     registry = ConstructorRegistry()
     registry.primitive_rule(_as_in_yaml)
-    return arguments.parse(command, argv, prog, _keys(Recipe), default=default, registry=registry)
+    return arguments.parse(command, argv, prog, _keys(type(default.keys)), default=default, registry=registry)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -68,7 +72,7 @@ def _cli(command: type[Command], argv: Sequence[str], prog: str, default: Comman
 
 def _as_in_yaml(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """The rule for keys of the recipe: one word, read as YAML would. The command's own options stay tyro's."""
-    if _RECIPE_KEY not in info.markers or dataclasses.is_dataclass(info.type):
+    if RECIPE_KEY not in info.markers or dataclasses.is_dataclass(info.type):
         return None
     hints = info.type.__args__ if isinstance(info.type, types.UnionType) else (info.type,)
     return PrimitiveConstructorSpec(

@@ -17,7 +17,7 @@ from jaxft.errors import UserError
 from jaxft.kernels.dropout.reference import threefry2x32
 from jaxft.recipe import MAX_SEED
 
-STREAMS = ("init", "order", "dropout", "noise", "explore", "subsample", "bootstrap")
+STREAMS = ("init", "order", "dropout", "noise", "explore", "subsample", "bootstrap", "environment")
 _ROUNDS = 6
 
 Words = tuple[np.ndarray, np.ndarray]

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
-import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import yaml
 
+from jaxft import sections
 from jaxft.errors import Problems, UserError
 
 MAX_SEED = 2**32 - 1
+Rule = Callable[[Any, Problems], None]
+"""Adds what is wrong with a recipe."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Seeds:
     explore: int | None = None
     subsample: int | None = None
     bootstrap: int | None = None
+    environment: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,26 @@ class Recipe:
     out: str = "runs/run"
     """The run folder."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+
+class HasRules(Protocol):
+    """What can be checked: a recipe of any kind."""
+
+    RULES: ClassVar[tuple[Rule, ...]]
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=HasRules)
+
 
 # --- YAML in and out -----------------------------------------------------------------------------------------------
 
 
-def load(path: str | Path) -> Recipe:
-    """Reads a recipe file. Raises one UserError with every unknown key and wrong type."""
+def load(path: str | Path, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
+    """Reads a recipe file. Raises one UserError with every unknown key and wrong type.
+
+    kind: `Recipe`, or another dataclass with `RULES`.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -203,13 +219,13 @@ def load(path: str | Path) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(where, f"is not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    return from_tree({} if tree is None else tree, str(path))
+    return from_tree({} if tree is None else tree, str(path), kind)
 
 
-def from_tree(tree: Any, where: str = "recipe") -> Recipe:
+def from_tree(tree: Any, where: str = "recipe", kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     """Builds a recipe from nested dicts, as YAML gives them. Raises UserError; it tells values out of range as well."""
     problems = Problems()
-    recipe = _build(Recipe, tree, where, "", problems)
+    recipe = sections.build(kind, tree, where, "", problems)
     if problems.errors:  # what else is wrong, but for keys that only look missing because of these
         others = Problems()
         check(recipe, others)
@@ -226,83 +242,23 @@ def _holds(tree: Any, path: list[str]) -> bool:
     return True
 
 
-def to_tree(recipe: Recipe) -> dict[str, Any]:
+def to_tree(recipe: Any) -> dict[str, Any]:
     """Nested dicts of plain values; `from_tree` turns them back into an equal recipe."""
     return dataclasses.asdict(recipe)
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Any) -> str:
     """The recipe as YAML, every key written out."""
     return yaml.safe_dump(to_tree(recipe), sort_keys=False, allow_unicode=True)
-
-
-def _build(cls: type, tree: Any, where: str, prefix: str, problems: Problems) -> Any:
-    if not isinstance(tree, dict):
-        what = f"expected a section with keys, came {type(tree).__name__} {tree!r}"
-        problems.add(f"{where}: {prefix.rstrip('.') or 'top level'}", what)
-        return cls()
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for key, value in tree.items():
-        at = f"{where}: {prefix}{key}"
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            fix = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
-            problems.add(at, "unknown key", fix)
-        elif dataclasses.is_dataclass(hints[key]):
-            values[key] = _build(
-                typing.cast(type, hints[key]), {} if value is None else value, where, f"{prefix}{key}.", problems
-            )
-        else:
-            try:
-                values[key] = _coerce(value, hints[key])
-            except ValueError:
-                problems.add(at, f"expected {_describe(hints[key])}, came {value!r}")
-    return cls(**values)
-
-
-def _coerce(value: Any, hint: Any) -> Any:
-    """`value` as the annotated type; ValueError where it does not fit. Integers pass for floats, 5e-5 strings too."""
-    if isinstance(hint, types.UnionType):
-        for option in sorted(hint.__args__, key=lambda option: option is str):  # a number before its text
-            try:
-                return _coerce(value, option)
-            except ValueError:
-                continue
-        raise ValueError
-    if typing.get_origin(hint) is Literal:
-        if value in hint.__args__:
-            return value
-        raise ValueError
-    if hint is types.NoneType:
-        if value is None:
-            return None
-        raise ValueError
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as text
-        return float(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise ValueError
-    return value
-
-
-def _describe(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
-        return " or ".join(_describe(option) for option in hint.__args__)
-    if typing.get_origin(hint) is Literal:
-        return " | ".join(map(str, hint.__args__))
-    names = {str: "text", int: "an integer", float: "a number", bool: "true or false", types.NoneType: "null"}
-    return names.get(hint, str(hint))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def check(recipe: Recipe, problems: Problems | None = None) -> None:
+def check(recipe: HasRules, problems: Problems | None = None) -> None:
     """Raises one UserError with every value out of range; with `problems` given, adds to it instead of raising."""
     found = problems or Problems()
-    for rule in _RULES:
+    for rule in recipe.RULES:
         rule(recipe, found)
     if problems is None:
         found.raise_if_any()
@@ -336,7 +292,7 @@ def _check_data(recipe: Recipe, problems: Problems) -> None:
 
 def _check_train(recipe: Recipe, problems: Problems) -> None:
     train = recipe.train
-    _at_least(
+    at_least(
         problems,
         "train",
         train,
@@ -351,7 +307,7 @@ def _check_train(recipe: Recipe, problems: Problems) -> None:
         "keep_checkpoints",
         "log_every",
     )
-    _rates(problems, "train", train, "dropout", "label_smoothing")
+    rates(problems, "train", train, "dropout", "label_smoothing")
     if train.batch_size >= 1 and train.micro_batches > train.batch_size:
         what = f"{train.micro_batches} micro-batches cannot be cut from {train.batch_size} examples"
         problems.add("train.micro_batches", what, f"at most {train.batch_size}")
@@ -369,7 +325,8 @@ def _check_train(recipe: Recipe, problems: Problems) -> None:
         problems.add("train.freeze", f"expected none, encoder, layers:K or re:PATTERN, came {train.freeze!r}")
 
 
-def _check_optim(recipe: Recipe, problems: Problems) -> None:
+def check_optim(recipe: Any, problems: Problems) -> None:
+    """The section `optim` of a recipe of any kind."""
     optim = recipe.optim
     if not 0 < optim.learning_rate < 10:
         problems.add("optim.learning_rate", f"must lie between 0 and 10, is {optim.learning_rate}")
@@ -379,14 +336,14 @@ def _check_optim(recipe: Recipe, problems: Problems) -> None:
         problems.add("optim.clip_norm", f"must be positive, is {optim.clip_norm}", "null switches clipping off")
     if not optim.eps > 0:
         problems.add("optim.eps", f"must be positive, is {optim.eps}")
-    _rates(problems, "optim", optim, "momentum", "b1", "b2")
+    rates(problems, "optim", optim, "momentum", "b1", "b2")
     if not 0 <= optim.warmup <= 1:
         problems.add("optim.warmup", f"is a share of the steps between 0 and 1, is {optim.warmup}")
 
 
 def _check_noise(recipe: Recipe, problems: Problems) -> None:
     noise = recipe.noise
-    _rates(problems, "noise", noise, "label", "token_drop", "token_swap", "token_mask", "token_replace", "typo")
+    rates(problems, "noise", noise, "label", "token_drop", "token_swap", "token_mask", "token_replace", "typo")
     if noise.label_confusion is None:
         return
     if noise.label:
@@ -397,14 +354,16 @@ def _check_noise(recipe: Recipe, problems: Problems) -> None:
         problems.add("noise.label_confusion", what, "set noise.label instead: each class flips at that rate")
 
 
-def _check_seeds(recipe: Recipe, problems: Problems) -> None:
+def check_seeds(recipe: Any, problems: Problems) -> None:
+    """`seed` and the section `seeds` of a recipe of any kind."""
     seeds = {"seed": recipe.seed} | {f"seeds.{key}": value for key, value in dataclasses.asdict(recipe.seeds).items()}
     for name, seed in seeds.items():
         if seed is not None and not 0 <= seed <= MAX_SEED:
             problems.add(name, f"must lie between 0 and {MAX_SEED}, is {seed}")
 
 
-def _check_mesh(recipe: Recipe, problems: Problems) -> None:
+def check_mesh(recipe: Any, problems: Problems) -> None:
+    """The section `mesh` of a recipe of any kind."""
     mesh, micro_batches = recipe.mesh, recipe.train.micro_batches
     if mesh.data != -1 and not (mesh.data >= 1 and micro_batches % mesh.data == 0):
         what = f"{mesh.data} devices cannot share train.micro_batches = {micro_batches} evenly"
@@ -414,24 +373,26 @@ def _check_mesh(recipe: Recipe, problems: Problems) -> None:
         problems.add("mesh", "parameters cut over devices are not available in this version", "{fsdp: 1, tensor: 1}")
 
 
-_RULES = (_check_task, _check_data, _check_train, _check_optim, _check_noise, _check_seeds, _check_mesh)
+Recipe.RULES = (_check_task, _check_data, _check_train, check_optim, _check_noise, check_seeds, check_mesh)
 
 
-def _at_least(problems: Problems, section: str, part: Any, least: int, *names: str) -> None:
+def at_least(problems: Problems, section: str, part: Any, least: int, *names: str) -> None:
+    """Values of a section that have a least one."""
     for name in names:
         value = getattr(part, name)
         if value is not None and value < least:
             problems.add(f"{section}.{name}", f"must be at least {least}, is {value}")
 
 
-def _rates(problems: Problems, section: str, part: Any, *names: str) -> None:
+def rates(problems: Problems, section: str, part: Any, *names: str) -> None:
+    """Values of a section that are rates."""
     for name in names:
         value = getattr(part, name)
         if not 0 <= value < 1:
             problems.add(f"{section}.{name}", f"is a rate from 0 up to but not including 1, is {value}")
 
 
-def stream_seeds(recipe: Recipe) -> dict[str, int]:
+def stream_seeds(recipe: Any) -> dict[str, int]:
     """Stream name -> seed in force."""
     overrides: Iterable[tuple[str, int | None]] = dataclasses.asdict(recipe.seeds).items()
     return {name: recipe.seed if seed is None else seed for name, seed in overrides}

@@ -117,6 +117,7 @@ def drawn(setup: Setup) -> dict[str, str]:
         "explore": [word.tolist() for word in prng.stream("explore", seeds["explore"])],
         "subsample": held_out,
         "bootstrap": [word.tolist() for word in prng.stream("bootstrap", seeds["bootstrap"])],
+        "environment": [word.tolist() for word in prng.stream("environment", seeds["environment"])],
     }
     return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in found.items()}
 

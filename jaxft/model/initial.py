@@ -44,9 +44,9 @@ def initial(path: Path, shape: tuple[int, ...], config: BertConfig, init_key: pr
         return np.full(shape, float(path[-1] == "scale"), np.float32)
     words = prng.path_words(init_key, "/".join(path))
     if path[:2] == ("encoder", "layers"):
-        slices = [_normal(prng.fold_in(words, layer), shape[1:]) for layer in range(shape[0])]
+        slices = [normal(prng.fold_in(words, layer), shape[1:]) for layer in range(shape[0])]
         return (np.stack(slices) * config.initializer_range).astype(np.float32)
-    value = (_normal(words, shape) * config.initializer_range).astype(np.float32)
+    value = (normal(words, shape) * config.initializer_range).astype(np.float32)
     if path[-1] == "word" and config.pad_token_id is not None:
         value[config.pad_token_id] = 0
     return value
@@ -63,8 +63,8 @@ def nest(flat: dict[Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def _normal(words: prng.Words, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers, f64."""
+def normal(words: prng.Words, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers, f64, the same on every device. words: consumed."""
     with jax.threefry_partitionable(True):  # the numbers depend on it
         bits = np.asarray(jax.random.bits(prng.key(words), shape, jnp.uint32))
     return ndtri((bits + 0.5) / 2**32)

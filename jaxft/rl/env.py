@@ -3,8 +3,8 @@
     state, observation = env.reset(key)
     state, observation, reward, terminated, truncated = env.step(state, action, key)
 
-An episode ends where it is terminated (the state is final: nothing is to be had after it) or truncated (it is cut off, as
-by a time limit: its state still has a value). No environment starts again by itself: who steps it does that. All
+An episode ends where it is terminated (the state is final: nothing is to be had after it) or truncated (it is cut off,
+as by a time limit: its state still has a value). No environment starts again by itself: who steps it does that. All
 randomness comes from the keys given, each good for one call.
 """
 

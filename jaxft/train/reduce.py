@@ -17,6 +17,7 @@ section 3). Across devices, recursive halving and doubling (Rabenseifner 2004) m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -62,17 +63,25 @@ class PairwiseSum:
 
 def across(mesh: Mesh) -> Callable[[Tree], Tree]:
     """Adds one part a device, each leaf spread over its first axis, in tree order; the sum is on every device."""
-    size = mesh.size
-
-    def add(parts: Tree) -> Tree:
-        leaves, structure = jax.tree.flatten(parts)
-        large = [x.size % size == 0 and x.size >= LARGE for x in leaves]
-        small = [x for x, is_large in zip(leaves, large, strict=True) if not is_large]
-        together = iter(_apart(_butterfly(_together(small), size), small)) if small else iter(())
-        sums = [_halving(x, size) if is_large else next(together) for x, is_large in zip(leaves, large, strict=True)]
-        return jax.tree.unflatten(structure, sums)
-
+    add = partial(add_across, size=mesh.size)
     return jax.shard_map(add, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec(), check_vma=False)
+
+
+def add_across(part: Tree, size: int) -> Tree:
+    """The same inside a function that is mapped over the axis `data` of `size` devices, each with a part of its own."""
+    leaves, structure = jax.tree.flatten(part)
+    large = [x.size % size == 0 and x.size >= LARGE for x in leaves]
+    small = [x for x, is_large in zip(leaves, large, strict=True) if not is_large]
+    together = iter(_apart(_butterfly(_together(small), size), small)) if small else iter(())
+    sums = [_halving(x, size) if is_large else next(together) for x, is_large in zip(leaves, large, strict=True)]
+    return jax.tree.unflatten(structure, sums)
+
+
+def add_along(parts: Tree) -> Tree:
+    """Adds up parts that are stacked along the first axis of each leaf, a power of two of them, in tree order."""
+    while jax.tree.leaves(parts)[0].shape[0] > 1:
+        parts = jax.tree.map(lambda x: x[0::2] + x[1::2], parts)
+    return jax.tree.map(lambda x: x[0], parts)
 
 
 def _together(leaves: list[jax.Array]) -> jax.Array:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -41,6 +41,7 @@ CONFUSION = "noise.label_confusion"
 NO_PROMISE = "the result's bits are promised for one and the same of these"
 
 Tree = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,27 @@ class Start:
 
 def identify(setup: Setup) -> Tree:
     """What must agree before a checkpoint is taken up: recipe, labels, data, model; and where it was computed."""
-    import jaxlib
-
-    device = jax.devices()[0]
     return {
         "recipe": recipe.to_tree(setup.recipe),
         "labels": list(setup.labels),
         "data": {name: examples.sha256 for name, examples in setup.corpus.splits.items()} | _files(setup),
         "model": params_sha256(setup.params),
-        "place": {
-            "platform": device.platform,
-            "device": device.device_kind,
-            "cpu_threads": cpu_threads.in_use(),
-            "cpu": cpu_name() if device.platform == "cpu" else None,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-        },
+        "place": place(),
+    }
+
+
+def place() -> Tree:
+    """What a result's bits hang on beside the recipe and the data."""
+    import jaxlib
+
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "cpu_threads": cpu_threads.in_use(),
+        "cpu": cpu_name() if device.platform == "cpu" else None,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
     }
 
 
@@ -178,7 +184,7 @@ def snapshot(state: State, setup: Setup, identity: Tree, counts: Counts, done: i
     return Snapshot(done, named(state), facts)
 
 
-def named(state: State) -> dict[str, Any]:
+def named(state: Any) -> dict[str, Any]:
     """Leaves by name, such as `trainable/encoder/embeddings/word` and `optimiser/0/mu/encoder/embeddings/word`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {"/".join(_parts(path)): leaf for path, leaf in leaves}
@@ -190,7 +196,7 @@ def _parts(path: Iterable[Any]) -> Iterator[str]:
         yield "/".join(part) if isinstance(part, tuple) else str(part)
 
 
-def restored(saved: Snapshot, initial: State, where: str) -> State:
+def restored(saved: Snapshot, initial: T, where: str) -> T:
     """A snapshot's arrays in the structure of `initial`; UserError naming the first arrays that do not fit it."""
     wanted = named(initial)
     told = [f"{name} is missing" for name in wanted if name not in saved.arrays]

@@ -48,7 +48,7 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
             resume.take_threads(folder)
         compilation.keep()
         setup, new = set_up(chosen), not folder.holds_run
-        _prepare(folder, chosen, overwrite, resumes)
+        prepare(folder, chosen, overwrite, resumes)
         if new:
             held.enter_context(folder.locked())
         for warning in setup.warnings:
@@ -77,7 +77,7 @@ def _train(setup: Setup, folder: RunFolder, clock: Clock, resumes: bool, quiet: 
     return result
 
 
-def _prepare(folder: RunFolder, chosen: Recipe, overwrite: bool, resumes: bool) -> None:
+def prepare(folder: RunFolder, chosen: Any, overwrite: bool, resumes: bool) -> None:
     """Makes the folder and writes the recipe in force; env.json stays that of the run's beginning."""
     folder.create(overwrite=overwrite, resume=resumes)
     if not folder.recipe.is_file():  # of a run that goes on, once its checkpoint is accepted

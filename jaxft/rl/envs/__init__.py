@@ -25,9 +25,14 @@ def names() -> dict[str, str]:
 
 def make(name: str, **settings: Any) -> Env:
     """The environment of that name; settings: of its family. Raises UserError where there is none."""
+    return check(name).make(name, **settings)
+
+
+def check(name: str) -> ModuleType:
+    """The family that has an environment of that name. Raises UserError where there is none."""
     for family in families().values():
         if name in family.NAMES or (hasattr(family, "prefix") and name.startswith(family.prefix)):
-            return family.make(name, **settings)
+            return family
     known = names()
     near = difflib.get_close_matches(name, known, n=1)
     fix = f"did you mean `{near[0]}`?" if near else "`jaxft rl --list` names them all"

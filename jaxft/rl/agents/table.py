@@ -1,0 +1,91 @@
+"""Tabular Q-learning (Watkins 1989): Q(s, a) ← Q(s, a) + η (r + γ (1 - terminated) max_a' Q(s', a') - Q(s, a)).
+
+The table is a parameter like any other, and η the learning rate of the optimiser (`sgd`): the gradient of half the
+squared error, with the errors of one state and action averaged over an iteration's steps, is just that difference. With
+a rate that goes to 0 and every action tried again and again, Q goes to its best value (Watkins and Dayan 1992).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxft import prng
+from jaxft.rl import policies
+from jaxft.rl.agents.base import Group, Learner, Loss
+from jaxft.rl.agents.dqn import Transition, greedy_choice, transition_of, valid_of
+from jaxft.rl.networks import Network, Output
+from jaxft.rl.policies import Choice
+from jaxft.rl.recipe import RlRecipe
+from jaxft.rl.rollout import Steps
+from jaxft.train.partition import Flat
+
+TABLE = ("table",)
+
+
+class TableNetwork:
+    """Observations are f32 [S], 1 at the state and 0 elsewhere."""
+
+    def __init__(self, num_states: int, num_actions: int) -> None:
+        self._shape = (num_states, num_actions)
+
+    def init(self, words: prng.Words) -> tuple[Flat, Flat]:
+        """All values 0."""
+        return {TABLE: np.zeros(self._shape, np.float32)}, {}
+
+    def apply(self, trainable: Flat, frozen: Flat, observation: Any) -> Output:
+        return Output(trainable[TABLE][jnp.argmax(observation, axis=-1)], jnp.zeros(observation.shape[:1]))
+
+
+class Table:
+    """Of a recipe; its network is a `TableNetwork`."""
+
+    head = "values"
+    num_updates = 1
+
+    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
+        self._rl, self._network, self._groups = recipe.rl, network, recipe.train.micro_batches
+        self._policy = policies.POLICIES[recipe.rl.explore.policy]
+
+    def initial_extra(self, trainable: Flat, frozen: Flat) -> tuple[()]:
+        return ()
+
+    def initial_memory(self, like: Steps, num_envs: int) -> Transition:
+        count = num_envs * self._rl.rollout
+        return jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), transition_of(like))
+
+    def act(self, learner: Learner, observation: Any, valid: Any, words: Array, level: Array) -> tuple[Choice, Array]:
+        values = self._network.apply(learner.trainable, learner.frozen, observation).values
+        return policies.choose(words, self._policy(values, level, valid_of(valid, values))), values.max(-1)
+
+    def best(self, trainable: Flat, frozen: Flat, observation: Any, valid: Any) -> Choice:
+        return greedy_choice(self._network.apply(trainable, frozen, observation).values, valid)
+
+    def remember(self, learner: Learner, group: Group, steps: Steps) -> Group:
+        return group._replace(memory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transition_of(steps)))
+
+    def is_ready(self, group: Group) -> Array:
+        return jnp.bool_(True)
+
+    def batch(self, memory: Transition, update: Array, words: Array) -> Transition:
+        return memory
+
+    def loss(self, trainable: Flat, frozen: Flat, extra: Any, batch: Transition) -> Loss:
+        following = self._network.apply(trainable, frozen, batch.following).values
+        best = jnp.max(jnp.where(valid_of(batch.following_valid, following), following, -jnp.inf), axis=-1)
+        future = jnp.where(batch.terminated, 0.0, best)
+        target = jax.lax.stop_gradient(self._rl.reward_scale * batch.reward + self._rl.discount * future)
+        values = self._network.apply(trainable, frozen, batch.observation).values
+        value = jnp.take_along_axis(values, batch.action[:, None], 1)[:, 0]
+        state = jnp.argmax(batch.observation, axis=-1)
+        met = jnp.zeros(trainable[TABLE].shape, jnp.float32).at[state, batch.action].add(1.0)
+        share = 1.0 / (met[state, batch.action] * self._groups)
+        error = 0.5 * jnp.sum(share * jnp.square(value - target))
+        return Loss(error, {"loss": error})
+
+    def after_update(self, learner: Learner) -> Learner:
+        return learner

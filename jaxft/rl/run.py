@@ -1,0 +1,101 @@
+"""A whole run: set up, learn, hash, export, report."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxft import compilation, cpu_threads, recipe
+from jaxft.report.run_folder import RunFolder
+from jaxft.rl import export, report
+from jaxft.rl.loop import Learned, learn, nested
+from jaxft.rl.progress import Progress
+from jaxft.rl.recipe import RlRecipe
+from jaxft.rl.report import Result
+from jaxft.rl.setup import Setup, set_up
+from jaxft.train import resume
+from jaxft.train.clock import Clock
+from jaxft.train.hashes import params_sha256
+from jaxft.train.run import device_name, peak_memory_mb, prepare
+
+
+def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
+    """Learns a recipe and writes its run folder; goes on with the unfinished run that is there, unless `overwrite`.
+
+    Raises UserError on bad inputs, before anything is written.
+    """
+    console = console or Console(quiet=quiet)
+    folder, clock = RunFolder(chosen.out), Clock()
+    with contextlib.ExitStack() as held:
+        if folder.holds_run:
+            held.enter_context(folder.locked())
+        resumes = folder.resumable and not overwrite
+        if resumes and folder.recipe.is_file():
+            resume.check_recipe(recipe.load(folder.recipe, RlRecipe), chosen, chosen.out)
+        if resumes:
+            resume.take_threads(folder)
+        compilation.keep()
+        setup, new = set_up(chosen), not folder.holds_run
+        prepare(folder, chosen, overwrite, resumes)
+        if new:
+            held.enter_context(folder.locked())
+        with Progress(setup.steps(setup.rounds), quiet=quiet, console=console) as progress:
+            if resumes:
+                progress.message(f"going on with the unfinished run in {folder.path}")
+            learned = learn(setup, folder, progress)
+        result = _result(setup, learned, clock)
+        export.write(setup, learned.courses[result.best_seed], folder)
+        report.write(folder, result)
+    if not quiet:
+        report.show(result, folder, console)
+    return result
+
+
+def _result(setup: Setup, learned: Learned, clock: Clock) -> Result:
+    rl, courses = setup.recipe.rl, learned.courses
+    scored = {seed: course for seed, course in courses.items() if course.best is not None}
+    best = max(scored, key=lambda seed: (scored[seed].best.low, scored[seed].best.mean, -seed))  # type: ignore[union-attr]
+    steps = {seed: _taken(setup, state) for seed, state in learned.states.items()}
+    return Result(
+        env=rl.env,
+        agent=rl.agent,
+        threshold=setup.threshold,
+        courses=tuple(courses.values()),
+        best_seed=best,
+        steps=learned.steps,
+        env_steps=sum(steps.values()),
+        train_s=learned.train_s,
+        wall_s=clock.wall_s,
+        compile_s=learned.compile_s,
+        peak_memory_mb=peak_memory_mb(),
+        numerics=setup.recipe.numerics,
+        micro_batches=setup.recipe.train.micro_batches,
+        device=device_name(learned.num_devices),
+        cpu_threads=cpu_threads.in_use(),
+        seeds={str(seed): setup.stream_seeds(seed) for seed in setup.seeds},
+        params_sha256=learned_sha256(learned),
+        params_sha256_by_seed={str(seed): _sha256(state) for seed, state in learned.states.items()},
+    )
+
+
+def _taken(setup: Setup, state: Any) -> int:
+    return int(state.learner.iteration) * setup.steps_an_iteration
+
+
+def _sha256(state: Any) -> str:
+    return params_sha256(nested(state.learner.trainable))
+
+
+def learned_sha256(learned: Learned) -> str:
+    """Of the last parameters and optimiser states of all seeds."""
+    trees = {}
+    for seed, state in learned.states.items():
+        leaves = {
+            f"optimiser_{at}": np.asarray(leaf) for at, leaf in enumerate(jax.tree.leaves(state.learner.optimiser))
+        }
+        trees[str(seed)] = {"params": nested(state.learner.trainable), **leaves}
+    return params_sha256(trees)

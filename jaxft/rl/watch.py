@@ -1,0 +1,67 @@
+"""Playing what was learned: the mean return of greedy episodes, and a picture of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import prng
+from jaxft.errors import UserError
+from jaxft.rl import converge, draws, export, rollout, show
+from jaxft.rl.program import to_env
+from jaxft.rl.setup import EVALUATION
+
+
+def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
+    """Plays the agent of a run; what came of it, in words. picture: a .gif or .png; empty: episode.gif in the folder.
+
+    Raises UserError.
+    """
+    if episodes < 1:
+        raise UserError("--episodes", f"must be at least 1, is {episodes}")
+    saved = export.read(path)
+    words = draws.fold_in(prng.device_words(prng.stream("environment", seed)), EVALUATION)
+    act = _act(saved)
+    play = jax.jit(lambda words: rollout.episodes(saved.setup.env, act, to_env(saved.setup.env), episodes, words))
+    found = converge.score(*play(words))
+    told = f"{saved.facts['agent']} in {saved.facts['env']}, seed {saved.facts['seed']}: "
+    told += f"mean return {found.mean:,.1f} ({found.low:,.1f} to {found.high:,.1f}) over {episodes:,} episodes"
+    target = Path(picture) if picture else Path(path) / "episode.gif"
+    states = _states(saved, act, words)
+    if target.suffix == ".png":
+        show.strip(saved.setup.env, states, target)
+    else:
+        show.animate(saved.setup.env, states, target)
+    return f"{told}\nepisode: {target}"
+
+
+def _act(saved: export.Saved) -> Any:
+    def act(observation: Any, valid: Any, _: jax.Array) -> Any:
+        choice = saved.setup.agent.best(saved.trainable, saved.frozen, observation, valid)
+        return choice, choice.log_prob
+
+    return act
+
+
+def _states(saved: export.Saved, act: Any, words: jax.Array) -> Any:
+    """States of the first episode, stacked over time, on the host."""
+    env = saved.setup.env
+    actors = rollout.begin(env, jnp.zeros((1,), jnp.uint32), words)
+    streams = rollout.Words(words, words, words, words)
+    to = to_env(env)
+
+    def record(actors: Any) -> Any:
+        def one(now: Any, _: Any) -> Any:
+            after, steps, _ = rollout.rollout(env, act, to, now, 1, streams)
+            return after, (now.state, (steps.terminated | steps.truncated)[0, 0])
+
+        return jax.lax.scan(one, actors, length=env.max_steps)[1]
+
+    states, over = jax.jit(record)(actors)
+    ends = np.flatnonzero(np.asarray(over))
+    last = int(ends[0]) + 1 if len(ends) else env.max_steps
+    return jax.tree.map(lambda x: np.asarray(x[:last, 0]), states)
