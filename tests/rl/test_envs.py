@@ -195,8 +195,9 @@ def test_first_states_are_drawn_from_gymnasiums_ranges():
 
 def test_the_reacher_is_pushed_no_harder_than_its_actions_go():
     env = made("reacher")
-    state, _ = env.reset(jax.random.key(0))
-    hard, most = (env.step(state, jnp.full(2, x), jax.random.key(1)) for x in (5.0, 1.0))
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
+    step = jax.jit(env.step)
+    hard, most = (step(state, jnp.full(2, x), jax.random.key(1)) for x in (5.0, 1.0))
     np.testing.assert_array_equal(hard.observation, most.observation)
     angles = np.asarray(most.state.angles, np.float64)
     arm = np.array([np.cos(angles).sum(), np.sin(angles).sum()])
