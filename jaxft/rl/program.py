@@ -28,7 +28,7 @@ from jaxft.rl import rollout as rollouts
 from jaxft.rl.agents.base import Agent, Group, Learner
 from jaxft.rl.env import Box, Env
 from jaxft.rl.recipe import RlRecipe
-from jaxft.rl.rollout import Steps, Told, Words
+from jaxft.rl.rollout import Seen, Told, Words
 from jaxft.train import reduce
 from jaxft.train.partition import Flat
 
@@ -53,18 +53,21 @@ class Report(NamedTuple):
 
 
 class Program:
-    """The functions of a run of one seed. mesh: of the devices among which its groups are shared."""
+    """The functions of a run of one seed. judge: the environment of its evaluations. mesh: of the devices among which
+    its groups are shared."""
 
     def __init__(
         self,
         recipe: RlRecipe,
         env: Env,
+        judge: Env,
         agent: Agent,
         optimiser: optax.GradientTransformation,
         threshold: float | None,
         mesh: Mesh | None = None,
     ) -> None:
-        self._recipe, self._env, self._agent, self._optimiser = recipe, env, agent, optimiser
+        self._recipe, self._env, self._judge = recipe, env, judge
+        self._agent, self._optimiser = agent, optimiser
         self._threshold, self.mesh = threshold, mesh or devices.single()
         self._groups = recipe.train.micro_batches
         self._to_env = to_env(env)
@@ -131,8 +134,8 @@ class Program:
         return State(learner, groups), Report(told, learned, updates, level)
 
     def _rollout(self, learner: Learner, actors: Any, words: Words, level: Array, steps: int) -> Any:
-        def act(observation: Any, valid: Any, chosen_by: Array) -> Any:
-            return self._agent.act(learner, observation, valid, chosen_by, level)
+        def act(seen: Seen, chosen_by: Array) -> Any:
+            return self._agent.act(learner, seen, chosen_by, level)
 
         return rollouts.rollout(self._env, act, self._to_env, actors, steps, words)
 
@@ -215,11 +218,11 @@ class Program:
         """(returns f32 [E], lengths i32 [E]) of episodes with what the parameters take for the best actions. words:
         uint32 [2], of this evaluation."""
 
-        def act(observation: Any, valid: Any, _: Array) -> Any:
-            choice = self._agent.best(trainable, frozen, observation, valid)
+        def act(seen: Seen, _: Array) -> Any:
+            choice = self._agent.best(trainable, frozen, seen)
             return choice, choice.log_prob
 
-        return rollouts.episodes(self._env, act, self._to_env, self._recipe.rl.eval_episodes, words)
+        return rollouts.episodes(self._judge, act, self._to_env, self._recipe.rl.eval_episodes, words)
 
 
 def to_env(env: Env) -> Callable[[Array], Array]:
@@ -242,4 +245,4 @@ def _with_returns(learner: Learner, told: Told) -> Learner:
     return learner._replace(mean_return=now, first_return=first)
 
 
-__all__ = ["Program", "Report", "State", "Steps", "to_env"]
+__all__ = ["Program", "Report", "State", "to_env"]

@@ -36,6 +36,8 @@ class Network:
     depth: int = 2
     """Hidden layers."""
     activation: Literal["tanh", "relu"] = "tanh"
+    layers: int | None = None
+    """Of a BERT: so many of its bottom layers; none: all."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,22 @@ class Ppo:
 
 
 @dataclass(frozen=True)
+class Clone:
+    """Supervised learning from an expert's actions, in environments that have one."""
+
+    noise: float = 0.0
+    """Share of the expert's actions that are another valid one, any of them alike."""
+
+
+@dataclass(frozen=True)
 class Rl:
     """What is learned, in what, for how long."""
 
     env: str = "cartpole"
     """`jaxft rl --list` names them."""
-    agent: Literal["q_learning", "dqn", "reinforce", "ppo"] = "dqn"
+    options: str = ""
+    """Of the environment, such as "observation=features, noise=0.2"."""
+    agent: Literal["q_learning", "dqn", "reinforce", "ppo", "clone"] = "dqn"
     seeds: int = 1
     """Runs at once: seed, seed + 1, ... in every stream that `seeds` does not set."""
     steps: int = 200_000
@@ -88,6 +100,7 @@ class Rl:
     network: Network = field(default_factory=Network)
     dqn: Dqn = field(default_factory=Dqn)
     ppo: Ppo = field(default_factory=Ppo)
+    clone: Clone = field(default_factory=Clone)
     eval_every: int = 10_000
     """Steps between evaluations."""
     eval_episodes: int = 100
@@ -153,12 +166,14 @@ class RlRecipe:
 
 def _check_rl(recipe: RlRecipe, problems: Problems) -> None:
     rl = recipe.rl
-    at_least(problems, "rl", rl, 1, "seeds", "steps", "num_envs", "rollout", "eval_every", "eval_episodes")
+    at_least(problems, "rl", rl, 1, "seeds", "steps", "num_envs", "rollout", "eval_every")
+    at_least(problems, "rl", rl, 2, "eval_episodes")
+    rates(problems, "rl.clone", rl.clone, "noise")
     if not 0 <= rl.discount <= 1:
         problems.add("rl.discount", f"must lie between 0 and 1, is {rl.discount}")
     if not rl.reward_scale > 0:
         problems.add("rl.reward_scale", f"must be positive, is {rl.reward_scale}")
-    at_least(problems, "rl.network", rl.network, 1, "width", "depth")
+    at_least(problems, "rl.network", rl.network, 1, "width", "depth", "layers")
     at_least(problems, "rl.dqn", rl.dqn, 1, "buffer", "updates", "target_every")
     at_least(problems, "rl.dqn", rl.dqn, 0, "learning_starts")
     at_least(problems, "rl.ppo", rl.ppo, 1, "epochs")
@@ -204,7 +219,7 @@ def _check_portions(recipe: RlRecipe, problems: Problems) -> None:
     for key, value in (("rl.num_envs", rl.num_envs), ("train.batch_size", train.batch_size)):
         if value % groups:
             problems.add(key, f"{value} cannot be shared among {groups} groups (train.micro_batches)")
-    if rl.agent == "ppo" and (rl.num_envs * rl.rollout) % train.batch_size:
+    if rl.agent in ("ppo", "clone") and (rl.num_envs * rl.rollout) % train.batch_size:
         what = f"{rl.num_envs} x {rl.rollout} steps are no whole number of batches of {train.batch_size}"
         problems.add("train.batch_size", what, "a divisor of rl.num_envs · rl.rollout")
     if rl.agent == "dqn" and rl.dqn.buffer % (rl.num_envs * rl.rollout):

@@ -45,20 +45,27 @@ class Actors(NamedTuple):
     lengths: Array
 
 
-class Steps(NamedTuple):
-    """What happened, [T, n]. following: the observation after the action, of the old episode where it ended. value:
-    what the acting network said of the observation, where it says anything."""
+class Seen(NamedTuple):
+    """What an agent may look at, [...]. valid: bool [..., A]. advice: the action that an expert would take, i32 [...].
+    Both are none in environments that have neither `valid` nor `expert`."""
 
     observation: Any
-    valid: Any
+    valid: Any = None
+    advice: Any = None
+
+
+class Steps(NamedTuple):
+    """What happened, [T, n]. following: what is seen after the action, of the old episode where it ended. value: what
+    the acting network said of the state, where it says anything."""
+
+    seen: Seen
     action: Array
     log_prob: Array
     value: Array
     reward: Array
     terminated: Array
     truncated: Array
-    following: Any
-    following_valid: Any
+    following: Seen
 
 
 class Told(NamedTuple):
@@ -76,8 +83,14 @@ class Told(NamedTuple):
 
 NOT_BAD = 2**32 - 1
 
-Act = Callable[[Any, Any, Array], tuple[Choice, Array]]
-"""(observations [n, ...], valid [n, A] or none, words [n, 2]) -> (choices, values [n])."""
+Act = Callable[[Seen, Array], tuple[Choice, Array]]
+"""(what n environments show, words [n, 2]) -> (choices, values [n])."""
+
+
+def look(env: Env, state: Any, observation: Any) -> Seen:
+    """What is seen of states [n, ...] with these observations."""
+    valid, expert = getattr(env, "valid", None), getattr(env, "expert", None)
+    return Seen(observation, valid and jax.vmap(valid)(state), expert and jax.vmap(expert)(state))
 
 
 def begin(env: Env, numbers: Array, words: Array) -> Actors:
@@ -97,19 +110,15 @@ def rollout(
     fresh = jax.vmap(jax.vmap(env.reset))(resets)
     chances = _addresses(words.environment, actors.number, STEP, times)
     choices = draws.fold_in(draws.fold_in(words.explore, actors.number), times[:, None])
-    valid_of = getattr(env, "valid", None)
 
     def one(now: Actors, given: Any) -> tuple[Actors, tuple[Steps, Told]]:
         fresh, chance, choice_words = given
-        valid = None if valid_of is None else jax.vmap(valid_of)(now.state)
-        choice, value = act(now.observation, valid, choice_words)
+        seen = look(env, now.state, now.observation)
+        choice, value = act(seen, choice_words)
         out = jax.vmap(env.step)(now.state, to_env(choice.action), draws.keys(chance))
         over = out.terminated | out.truncated
-        following_valid = None if valid_of is None else jax.vmap(valid_of)(out.state)
-        step = Steps(
-            now.observation, valid, choice.action, choice.log_prob, value, out.reward, out.terminated, out.truncated,
-            out.observation, following_valid,
-        )  # fmt: skip
+        following = look(env, out.state, out.observation)
+        step = Steps(seen, choice.action, choice.log_prob, value, out.reward, out.terminated, out.truncated, following)
         returns, lengths = now.returns + out.reward, now.lengths + 1
         told = _tell(now.steps, choice, out, returns, lengths, over)
         state, observation = jax.tree.map(lambda new, old: _where(over, new, old), fresh, (out.state, out.observation))
@@ -162,16 +171,20 @@ def _where(over: Array, new: Array, old: Array) -> Array:
 
 
 def episodes(env: Env, act: Act, to_env: Callable[[Array], Array], count: int, words: Array) -> tuple[Array, Array]:
-    """(returns f32 [count], lengths i32 [count]) of one episode each of `count` environments, until all are over."""
+    """(returns f32 [E], lengths i32 [E]) of one episode each of `count` environments, until all are over; or of one
+    from each start, where an environment has `num_starts` of them, to be had by `start(number)`."""
+    num_starts = getattr(env, "num_starts", None)
+    count = count if num_starts is None else num_starts
     numbers = jnp.arange(count, dtype=jnp.uint32)
     actors = begin(env, numbers, words)
+    if num_starts is not None:
+        state, observation = jax.vmap(env.start)(jnp.arange(count, dtype=jnp.int32))  # type: ignore[attr-defined]
+        actors = actors._replace(state=state, observation=observation)
     base, chance = draws.fold_in(words, numbers), draws.fold_in(draws.fold_in(words, numbers), STEP)
-    valid_of = getattr(env, "valid", None)
 
     def turn(carried: tuple[Actors, Array]) -> tuple[Actors, Array]:
         now, running = carried
-        valid = None if valid_of is None else jax.vmap(valid_of)(now.state)
-        choice, _ = act(now.observation, valid, draws.fold_in(base, now.steps + STEP + 1))
+        choice, _ = act(look(env, now.state, now.observation), draws.fold_in(base, now.steps + STEP + 1))
         out = jax.vmap(env.step)(now.state, to_env(choice.action), draws.keys(draws.fold_in(chance, now.steps)))
         returns = now.returns + jnp.where(running, out.reward, 0.0)
         after = Actors(now.number, now.steps + 1, out.state, out.observation, returns, now.lengths + running)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+import yaml
 
 from jaxft import prng, recipe
-from jaxft.errors import UserError
+from jaxft.errors import Problems, UserError
 from jaxft.mesh import devices
+from jaxft.recipe import Recipe
 from jaxft.rl import agents, draws, envs
 from jaxft.rl.agents.base import Agent
 from jaxft.rl.agents.table import TableNetwork
+from jaxft.rl.encoder import Encoder
 from jaxft.rl.env import Box, Env
 from jaxft.rl.networks import Mlp, Network
 from jaxft.rl.program import Program
@@ -30,11 +35,13 @@ TRAINING, EVALUATION = 0, 1
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run consists of. threshold: mean return to converge to; none where the run just goes on. iterations: of a
+    """What a run consists of. judge: the environment of evaluations, another split of the data where there are splits.
+    threshold: mean return to converge to; none where the run just goes on. iterations: of a
     seed. per_round: of them between evaluations."""
 
     recipe: RlRecipe
     env: Env
+    judge: Env
     agent: Agent
     network: Network
     optimiser: optax.GradientTransformation
@@ -79,14 +86,14 @@ class Setup:
 
     def program(self) -> Program:
         mesh = devices.choose(self.recipe.mesh.data, self.recipe.train.micro_batches)
-        return Program(self.recipe, self.env, self.agent, self.optimiser, self.threshold, mesh)
+        return Program(self.recipe, self.env, self.judge, self.agent, self.optimiser, self.threshold, mesh)
 
 
 def set_up(chosen: RlRecipe) -> Setup:
     """Checks the recipe and makes what it names. Raises UserError."""
     recipe.check(chosen)
     rl = chosen.rl
-    env = envs.make(rl.env)
+    env = make_env(chosen)
     agents.check(chosen, env)
     threshold = rl.threshold if rl.threshold is not None else env.threshold
     if rl.stop and threshold is None:
@@ -97,7 +104,42 @@ def set_up(chosen: RlRecipe) -> Setup:
     iterations = rl.steps // (rl.num_envs * rl.rollout)
     optimiser = optim.make(chosen.optim, iterations * agent.num_updates)
     per_round = max(1, rl.eval_every // (rl.num_envs * rl.rollout))
-    return Setup(chosen, env, agent, network, optimiser, threshold, iterations, per_round)
+    judge = make_env(chosen, "dev") if hasattr(env, "split") else env
+    return Setup(chosen, env, judge, agent, network, optimiser, threshold, iterations, per_round)
+
+
+def make_env(chosen: RlRecipe, split: str | None = None) -> Env:
+    """The environment of a recipe, with its options, its model and its data. split: instead of the training data.
+
+    Raises UserError.
+    """
+    rl, family = chosen.rl, envs.check(chosen.rl.env)
+    takes = list(inspect.signature(family.make).parameters)[1:]
+    settings = _options(rl.options, takes)
+    if "model" in takes:
+        settings.setdefault("model", chosen.model)
+    if "data" in takes and chosen.data.train:
+        settings["data"] = Recipe(task="classify", model=chosen.model, data=chosen.data)
+    if split is not None:
+        settings["split"] = split
+    return family.make(rl.env, **settings)
+
+
+def _options(text: str, takes: list[str]) -> dict[str, Any]:
+    """name=value, name=value as a dict; values are read as in YAML. Raises UserError."""
+    settings, problems = {}, Problems()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        near = difflib.get_close_matches(name, takes, n=1)
+        if not equals:
+            problems.add("rl.options", f"{part!r} has no value", "name=value, separated by commas")
+        elif name not in takes:
+            known = f"known: {', '.join(takes)}" if takes else "it takes none"
+            problems.add("rl.options", f"no such option: {name!r}", f"did you mean `{near[0]}`?" if near else known)
+        else:
+            settings[name] = yaml.safe_load(value)
+    problems.raise_if_any()
+    return settings
 
 
 def make_network(chosen: RlRecipe, env: Env) -> Network:
@@ -107,9 +149,11 @@ def make_network(chosen: RlRecipe, env: Env) -> Network:
     head = agents.head_of(chosen.rl.agent)
     head = "gaussian" if continuous and head == "policy" else head
     outputs = env.actions.size if isinstance(env.actions, Box) else env.actions.count
+    if isinstance(shown, dict) != (chosen.rl.network.kind == "bert"):
+        what = f"{chosen.rl.env} shows {'text' if isinstance(shown, dict) else 'numbers'}"
+        raise UserError("rl.network.kind", what, "bert" if isinstance(shown, dict) else "mlp")
     if isinstance(shown, dict):
-        what = f"{chosen.rl.env} shows text, which an MLP cannot read"
-        raise UserError("rl.network.kind", what, "an environment that shows numbers")
+        return Encoder(chosen, outputs, head)
     if chosen.rl.agent == "q_learning":
         return TableNetwork(shown.shape[0], outputs)
     return Mlp(chosen.rl.network, shown.shape, outputs, head)

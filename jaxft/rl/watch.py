@@ -40,8 +40,8 @@ def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
 
 
 def _act(saved: export.Saved) -> Any:
-    def act(observation: Any, valid: Any, _: jax.Array) -> Any:
-        choice = saved.setup.agent.best(saved.trainable, saved.frozen, observation, valid)
+    def act(seen: rollout.Seen, _: jax.Array) -> Any:
+        choice = saved.setup.agent.best(saved.trainable, saved.frozen, seen)
         return choice, choice.log_prob
 
     return act

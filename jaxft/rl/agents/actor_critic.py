@@ -19,18 +19,18 @@ from jax import Array
 
 from jaxft.rl import draws, policies
 from jaxft.rl.agents.base import Group, Learner, Loss
+from jaxft.rl.env import Box, Discrete
 from jaxft.rl.networks import Network, Output
 from jaxft.rl.policies import Choice
 from jaxft.rl.recipe import RlRecipe
-from jaxft.rl.rollout import Steps
+from jaxft.rl.rollout import Seen, Steps
 from jaxft.train.partition import Flat
 
 
 class Experience(NamedTuple):
     """What is learned from, [T · n]."""
 
-    observation: Any
-    valid: Any
+    seen: Seen
     action: Array
     log_prob: Array
     advantage: Array
@@ -38,12 +38,12 @@ class Experience(NamedTuple):
 
 
 class ActorCritic:
-    """What both agents have in common. continuous: actions are f32 [D]."""
+    """What both agents have in common."""
 
     head = "policy"
 
-    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
-        self._rl, self._network, self._continuous = recipe.rl, network, continuous
+    def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
+        self._rl, self._network, self._continuous = recipe.rl, network, isinstance(actions, Box)
         self._groups = recipe.train.micro_batches
         self._rollout_size = recipe.rl.num_envs * recipe.rl.rollout
         self._lambda = recipe.rl.ppo.gae_lambda
@@ -58,25 +58,25 @@ class ActorCritic:
         def zeros(x: Any) -> Array:
             return jnp.zeros((count, *x.shape), x.dtype)
 
-        observation, valid, action = jax.tree.map(zeros, (like.observation, like.valid, like.action))
+        seen, action = jax.tree.map(zeros, (like.seen, like.action))
         none = jnp.zeros((count,), jnp.float32)
-        return Experience(observation, valid, action, none, none, none)
+        return Experience(seen, action, none, none, none)
 
-    def act(self, learner: Learner, observation: Any, valid: Any, words: Array, level: Array) -> tuple[Choice, Array]:
-        out = self._network.apply(learner.trainable, learner.frozen, observation)
+    def act(self, learner: Learner, seen: Seen, words: Array, level: Array) -> tuple[Choice, Array]:
+        out = self._network.apply(learner.trainable, learner.frozen, seen.observation)
         if self._continuous:
             assert out.log_std is not None
             return policies.gaussian(words, out.values, out.log_std), out.state_value
-        return policies.choose(words, _log_probs(out, valid)), out.state_value
+        return policies.choose(words, log_probs_of(out, seen)), out.state_value
 
-    def best(self, trainable: Flat, frozen: Flat, observation: Any, valid: Any) -> Choice:
-        out = self._network.apply(trainable, frozen, observation)
-        action = out.values if self._continuous else jnp.argmax(_log_probs(out, valid), axis=-1).astype(jnp.int32)
+    def best(self, trainable: Flat, frozen: Flat, seen: Seen) -> Choice:
+        out = self._network.apply(trainable, frozen, seen.observation)
+        action = out.values if self._continuous else jnp.argmax(log_probs_of(out, seen), axis=-1).astype(jnp.int32)
         none = jnp.zeros(out.state_value.shape, jnp.float32)
         return Choice(action, none, none, jnp.ones(none.shape, jnp.bool_))
 
     def remember(self, learner: Learner, group: Group, steps: Steps) -> Group:
-        following = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps.following)
+        following = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps.following.observation)
         after = self._network.apply(learner.trainable, learner.frozen, following).state_value
         after = jnp.where(steps.terminated, 0.0, after.reshape(steps.reward.shape))
         advantage = advantages(
@@ -87,10 +87,8 @@ class ActorCritic:
             self._rl.discount,
             self._lambda,
         )
-        seen = Experience(
-            steps.observation, steps.valid, steps.action, steps.log_prob, advantage, advantage + steps.value
-        )
-        return group._replace(memory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen))
+        met = Experience(steps.seen, steps.action, steps.log_prob, advantage, advantage + steps.value)
+        return group._replace(memory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), met))
 
     def is_ready(self, group: Group) -> Array:
         return jnp.bool_(True)
@@ -100,13 +98,13 @@ class ActorCritic:
 
     def _judged(self, trainable: Flat, frozen: Flat, batch: Experience) -> tuple[Array, Array, Array]:
         """(log-probabilities of the actions taken, entropies, values), [B] each."""
-        out = self._network.apply(trainable, frozen, batch.observation)
+        out = self._network.apply(trainable, frozen, batch.seen.observation)
         if self._continuous:
             assert out.log_std is not None
             log_prob = policies.gaussian_log_prob(batch.action, out.values, out.log_std)
             entropy = jnp.sum(out.log_std + policies.GAUSSIAN_ENTROPY) + jnp.zeros_like(log_prob)
             return log_prob, entropy, out.state_value
-        log_probs = _log_probs(out, batch.valid)
+        log_probs = log_probs_of(out, batch.seen)
         log_prob = jnp.take_along_axis(log_probs, batch.action[:, None], -1)[:, 0]
         return log_prob, policies.entropy(log_probs), out.state_value
 
@@ -124,8 +122,8 @@ class Reinforce(ActorCritic):
 
     num_updates = 1
 
-    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
-        super().__init__(recipe, network, continuous)
+    def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
+        super().__init__(recipe, network, actions)
         self._lambda = 1.0
 
     def batch(self, memory: Experience, update: Array, words: Array) -> Experience:
@@ -140,18 +138,15 @@ class Reinforce(ActorCritic):
 class Ppo(ActorCritic):
     """PPO with clipped ratios."""
 
-    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
-        super().__init__(recipe, network, continuous)
+    def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
+        super().__init__(recipe, network, actions)
         self._batch_size = recipe.train.batch_size
         self._batches = self._rollout_size // self._batch_size
         self.num_updates = recipe.rl.ppo.epochs * self._batches
 
     def batch(self, memory: Experience, update: Array, words: Array) -> Experience:
         """One part of this pass's permutation of the group's experience."""
-        count, size = memory.log_prob.shape[0], self._batch_size // self._groups
-        order = jnp.argsort(draws.bits(draws.fold_in(words, update // self._batches), count))
-        chosen = jax.lax.dynamic_slice_in_dim(order, (update % self._batches) * size, size)
-        return jax.tree.map(lambda x: x[chosen], memory)
+        return in_passes(memory, update, self._batches, self._batch_size // self._groups, words)
 
     def loss(self, trainable: Flat, frozen: Flat, extra: Any, batch: Experience) -> Loss:
         log_prob, entropy, value = self._judged(trainable, frozen, batch)
@@ -182,6 +177,16 @@ def normalised(advantage: Array) -> Array:
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
 
-def _log_probs(out: Output, valid: Any) -> Array:
-    logits = out.values if valid is None else jnp.where(valid, out.values, -jnp.inf)
+def in_passes(memory: Any, update: Array, batches: int, size: int, words: Array) -> Any:
+    """Batch number `update` of `size` rows of a memory, where each pass over it, in `batches`, has an order of its own.
+    words: uint32 [2], of the iteration."""
+    count = jax.tree.leaves(memory)[0].shape[0]
+    order = jnp.argsort(draws.bits(draws.fold_in(words, update // batches), count))
+    chosen = jax.lax.dynamic_slice_in_dim(order, (update % batches) * size, size)
+    return jax.tree.map(lambda x: x[chosen], memory)
+
+
+def log_probs_of(out: Output, seen: Seen) -> Array:
+    """Of all actions, [B, A]; -inf where one is not valid."""
+    logits = out.values if seen.valid is None else jnp.where(seen.valid, out.values, -jnp.inf)
     return jax.nn.log_softmax(logits)

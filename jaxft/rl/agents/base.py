@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from jax import Array
 
 from jaxft.rl.policies import Choice
-from jaxft.rl.rollout import Actors, Steps, Told
+from jaxft.rl.rollout import Actors, Seen, Steps, Told
 from jaxft.train.partition import Flat
 
 
@@ -58,11 +58,11 @@ class Agent(Protocol):
         """What a group remembers before the first step. like: one step of one environment, shapes only."""
         ...
 
-    def act(self, learner: Learner, observation: Any, valid: Any, words: Array, level: Array) -> tuple[Choice, Array]:
+    def act(self, learner: Learner, seen: Seen, words: Array, level: Array) -> tuple[Choice, Array]:
         """(what to do in each of n environments, what their states are worth). words: uint32 [n, 2], of exploration."""
         ...
 
-    def best(self, trainable: Flat, frozen: Flat, observation: Any, valid: Any) -> Choice:
+    def best(self, trainable: Flat, frozen: Flat, seen: Seen) -> Choice:
         """The same without exploration."""
         ...
 
@@ -88,4 +88,4 @@ class Agent(Protocol):
         ...
 
 
-__all__ = ["Actors", "Agent", "Choice", "Group", "Learner", "Loss", "Steps", "Told"]
+__all__ = ["Actors", "Agent", "Choice", "Group", "Learner", "Loss", "Seen", "Steps", "Told"]

@@ -17,10 +17,11 @@ from jax import Array
 
 from jaxft.rl import draws, policies, replay
 from jaxft.rl.agents.base import Group, Learner, Loss
+from jaxft.rl.env import Box, Discrete
 from jaxft.rl.networks import Network
 from jaxft.rl.policies import Choice
 from jaxft.rl.recipe import RlRecipe
-from jaxft.rl.rollout import Steps
+from jaxft.rl.rollout import Seen, Steps
 from jaxft.train.partition import Flat
 
 
@@ -31,8 +32,7 @@ class Transition(NamedTuple):
     action: Array
     reward: Array
     terminated: Array
-    following: Any
-    following_valid: Any
+    following: Seen
 
 
 class Dqn:
@@ -40,8 +40,7 @@ class Dqn:
 
     head = "values"
 
-    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
-        """continuous: never; others have it."""
+    def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
         self._rl, self._network = recipe.rl, network
         self._groups = recipe.train.micro_batches
         self._batch_size = recipe.train.batch_size
@@ -55,14 +54,13 @@ class Dqn:
     def initial_memory(self, like: Steps, num_envs: int) -> replay.Buffer:
         return replay.empty(transition_of(like), self._rl.dqn.buffer // self._groups)
 
-    def act(self, learner: Learner, observation: Any, valid: Any, words: Array, level: Array) -> tuple[Choice, Array]:
-        values = self._network.apply(learner.trainable, learner.frozen, observation).values
-        log_probs = self._policy(values, level, valid_of(valid, values))
+    def act(self, learner: Learner, seen: Seen, words: Array, level: Array) -> tuple[Choice, Array]:
+        values = self._network.apply(learner.trainable, learner.frozen, seen.observation).values
+        log_probs = self._policy(values, level, valid_of(seen, values))
         return policies.choose(words, log_probs), values.max(-1)
 
-    def best(self, trainable: Flat, frozen: Flat, observation: Any, valid: Any) -> Choice:
-        values = self._network.apply(trainable, frozen, observation).values
-        return greedy_choice(values, valid)
+    def best(self, trainable: Flat, frozen: Flat, seen: Seen) -> Choice:
+        return greedy_choice(self._network.apply(trainable, frozen, seen.observation).values, seen)
 
     def remember(self, learner: Learner, group: Group, steps: Steps) -> Group:
         return group._replace(memory=replay.add(group.memory, transition_of(steps)))
@@ -75,11 +73,11 @@ class Dqn:
 
     def loss(self, trainable: Flat, frozen: Flat, extra: Flat, batch: Transition) -> Loss:
         """Mean squared difference to the target."""
-        future = self._network.apply(extra, frozen, batch.following).values
-        valid = valid_of(batch.following_valid, future)
+        future = self._network.apply(extra, frozen, batch.following.observation).values
+        valid = valid_of(batch.following, future)
         chosen_by = future
         if self._rl.dqn.double:
-            chosen_by = self._network.apply(trainable, frozen, batch.following).values
+            chosen_by = self._network.apply(trainable, frozen, batch.following.observation).values
         choice = jnp.argmax(jnp.where(valid, chosen_by, -jnp.inf), axis=-1)
         value = jnp.take_along_axis(future, choice[:, None], 1)[:, 0]
         # where, not a product: a final state may have no finite value
@@ -99,18 +97,16 @@ class Dqn:
 
 def transition_of(steps: Steps) -> Transition:
     """What of steps is remembered."""
-    return Transition(
-        steps.observation, steps.action, steps.reward, steps.terminated, steps.following, steps.following_valid
-    )
+    return Transition(steps.seen.observation, steps.action, steps.reward, steps.terminated, steps.following)
 
 
-def valid_of(valid: Any, values: Array) -> Array:
+def valid_of(seen: Seen, values: Array) -> Array:
     """bool [B, A]: all of them, where an environment says nothing."""
-    return jnp.ones(values.shape, jnp.bool_) if valid is None else valid
+    return jnp.ones(values.shape, jnp.bool_) if seen.valid is None else seen.valid
 
 
-def greedy_choice(values: Array, valid: Any) -> Choice:
+def greedy_choice(values: Array, seen: Seen) -> Choice:
     """The best action of each state."""
-    action = jnp.argmax(jnp.where(valid_of(valid, values), values, -jnp.inf), axis=-1).astype(jnp.int32)
+    action = jnp.argmax(jnp.where(valid_of(seen, values), values, -jnp.inf), axis=-1).astype(jnp.int32)
     none = jnp.zeros(action.shape, jnp.float32)
     return Choice(action, none, none, jnp.ones(action.shape, jnp.bool_))

@@ -18,10 +18,11 @@ from jaxft import prng
 from jaxft.rl import policies
 from jaxft.rl.agents.base import Group, Learner, Loss
 from jaxft.rl.agents.dqn import Transition, greedy_choice, transition_of, valid_of
+from jaxft.rl.env import Box, Discrete
 from jaxft.rl.networks import Network, Output
 from jaxft.rl.policies import Choice
 from jaxft.rl.recipe import RlRecipe
-from jaxft.rl.rollout import Steps
+from jaxft.rl.rollout import Seen, Steps
 from jaxft.train.partition import Flat
 
 TABLE = ("table",)
@@ -47,7 +48,7 @@ class Table:
     head = "values"
     num_updates = 1
 
-    def __init__(self, recipe: RlRecipe, network: Network, continuous: bool) -> None:
+    def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
         self._rl, self._network, self._groups = recipe.rl, network, recipe.train.micro_batches
         self._policy = policies.POLICIES[recipe.rl.explore.policy]
 
@@ -58,12 +59,12 @@ class Table:
         count = num_envs * self._rl.rollout
         return jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), transition_of(like))
 
-    def act(self, learner: Learner, observation: Any, valid: Any, words: Array, level: Array) -> tuple[Choice, Array]:
-        values = self._network.apply(learner.trainable, learner.frozen, observation).values
-        return policies.choose(words, self._policy(values, level, valid_of(valid, values))), values.max(-1)
+    def act(self, learner: Learner, seen: Seen, words: Array, level: Array) -> tuple[Choice, Array]:
+        values = self._network.apply(learner.trainable, learner.frozen, seen.observation).values
+        return policies.choose(words, self._policy(values, level, valid_of(seen, values))), values.max(-1)
 
-    def best(self, trainable: Flat, frozen: Flat, observation: Any, valid: Any) -> Choice:
-        return greedy_choice(self._network.apply(trainable, frozen, observation).values, valid)
+    def best(self, trainable: Flat, frozen: Flat, seen: Seen) -> Choice:
+        return greedy_choice(self._network.apply(trainable, frozen, seen.observation).values, seen)
 
     def remember(self, learner: Learner, group: Group, steps: Steps) -> Group:
         return group._replace(memory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transition_of(steps)))
@@ -75,8 +76,8 @@ class Table:
         return memory
 
     def loss(self, trainable: Flat, frozen: Flat, extra: Any, batch: Transition) -> Loss:
-        following = self._network.apply(trainable, frozen, batch.following).values
-        best = jnp.max(jnp.where(valid_of(batch.following_valid, following), following, -jnp.inf), axis=-1)
+        following = self._network.apply(trainable, frozen, batch.following.observation).values
+        best = jnp.max(jnp.where(valid_of(batch.following, following), following, -jnp.inf), axis=-1)
         future = jnp.where(batch.terminated, 0.0, best)
         target = jax.lax.stop_gradient(self._rl.reward_scale * batch.reward + self._rl.discount * future)
         values = self._network.apply(trainable, frozen, batch.observation).values

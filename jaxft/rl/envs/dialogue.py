@@ -19,6 +19,7 @@ attribute, and the share of the questions that were asked.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,6 +106,15 @@ class TwentyQuestions:
         net = jnp.sum(jnp.where(about, (2 * (state.turns & 1) - 1)[:, None], 0), axis=0)
         share = state.asked.astype(jnp.float32) / self.game.questions
         return jnp.append(net.astype(jnp.float32), share)
+
+    def expert(self, state: State) -> jax.Array:
+        """What optimal play does, int32 []."""
+        return self._expert(self.features(state))
+
+    @functools.cached_property
+    def _expert(self) -> Any:
+        with jax.ensure_compile_time_eval():
+            return self.game.expert()
 
     def transcript(self, state: State) -> list[str]:
         """The dialogue of one state, for people to read."""

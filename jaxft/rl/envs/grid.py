@@ -65,6 +65,10 @@ class Gridworld:
     cost: float
 
     @property
+    def num_states(self) -> int:
+        return len(CELLS)
+
+    @property
     def P(self) -> np.ndarray:
         """f64 [S, A, S]: probability of the next state."""
         return _model(self.slip, self.cost)[0]

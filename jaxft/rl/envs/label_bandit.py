@@ -44,6 +44,7 @@ class LabelBandit:
     sizes: jax.Array
     targets: jax.Array
     reward_noise: float = 0.0
+    split: str = "train"
     name: str = "label_bandit"
     threshold: float | None = None
     max_steps: int = 1
@@ -56,6 +57,20 @@ class LabelBandit:
     @property
     def num_examples(self) -> int:
         return len(self.targets)
+
+    @property
+    def num_starts(self) -> int:
+        """Each example once is a whole evaluation."""
+        return self.num_examples
+
+    def start(self, number: jax.Array) -> tuple[State, Observation]:
+        """(state, observation) of the episode about an example."""
+        state = State(number)
+        return state, self.observe(state)
+
+    def expert(self, state: State) -> jax.Array:
+        """The label, int32 []."""
+        return self.targets[state.index]
 
     def reset(self, key: jax.Array) -> tuple[State, Observation]:
         """(state, observation) of a new episode. key: a typed key, consumed."""
@@ -139,7 +154,7 @@ def make(
     problems.raise_if_any()
     tokens, types = (jnp.asarray(_rows(encoded[split], column, length)) for column in ("tokens", "types"))
     sizes, numbers = (jnp.asarray(column, jnp.int32) for column in (encoded[split].piece_lengths, targets))
-    return LabelBandit(found.labels, tokens, types, sizes, numbers, reward_noise, name)
+    return LabelBandit(found.labels, tokens, types, sizes, numbers, reward_noise, split, name)
 
 
 def _rows(encoded: Encoded, column: str, length: int) -> np.ndarray:
