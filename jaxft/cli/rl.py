@@ -47,7 +47,7 @@ class Replay:
     seed: int = 1
     """Of the episodes' starts and chances."""
     picture: str = ""
-    """Where to draw the first episode: a .gif that moves or a .png strip; empty: episode.gif beside the run's report."""
+    """Where to draw the first episode: a .gif that moves or a .png strip; empty: episode.gif beside the report."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """Recipes that ship with jaxft, as YAML files; `find` lets a command take one by name.
 
-Those of supervised runs lie here, those of reinforcement learning in `rl/`.
+Those of supervised runs lie here, those of reinforcement learning in `rl/`, those that compare both in `compare/`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from jaxft.errors import UserError
 
-SUPERVISED, RL = ".", "rl"
+SUPERVISED, RL, COMPARE = ".", "rl", "compare"
 """Folders of the kinds of recipes."""
-ADVICE = {SUPERVISED: "`jaxft init TASK` prints a new one", RL: "`jaxft rl --list` names environments and agents"}
+_LISTED = "`jaxft rl --list` names environments and agents"
+ADVICE = {SUPERVISED: "`jaxft init TASK` prints a new one", RL: _LISTED, COMPARE: _LISTED}
 
 
 def names(kind: str = SUPERVISED) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
 from jaxft import assets, prng
@@ -62,6 +63,21 @@ class Encoder:
         """The model's own parameters, and a head drawn from the `init` stream."""
         params, part, _ = self._cut(self._built(words))
         return part.split(params)
+
+    def save(self, folder: Path, trainable: Flat, frozen: Flat, labels: tuple[str, ...]) -> None:
+        """A folder that `transformers` opens as a classifier of actions; the value's output stays out."""
+        params = self.partition.whole(trainable, frozen)
+        classifier = jax.tree.map(lambda x: x[..., : self._outputs], params["classifier"])
+        model_folder.copy_tokenizer(self.path, folder)
+        model_folder.save(folder, self.config, {**params, "classifier": classifier}, HEAD, labels, False)
+
+    def load(self, folder: Path) -> tuple[Flat, Flat]:
+        """(trainable, frozen) parameters of a folder that `save` wrote; the value's output is 0. Raises UserError."""
+        _, params, _ = model_folder.load(folder, HEAD, self._outputs)
+        if self._with_value:
+            widened = {k: np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]) for k, x in params["classifier"].items()}
+            params = {**params, "classifier": widened}
+        return self.partition.split(params)
 
     def apply(self, trainable: Flat, frozen: Flat, observation: Any) -> Output:
         params = self.partition.join(trainable, frozen)

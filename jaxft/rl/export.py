@@ -1,5 +1,5 @@
 """A learned agent on the disk and back: `model/` with its weights, as safetensors, and agent.json, which tells how they
-are used."""
+are used. Of an encoder it is a folder that `transformers` opens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from jaxft import recipe
 from jaxft.errors import UserError
 from jaxft.report.run_folder import RunFolder
+from jaxft.rl.encoder import Encoder
+from jaxft.rl.env import Discrete, Env
 from jaxft.rl.loop import Course
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.setup import Setup, set_up
@@ -35,8 +37,12 @@ class Saved(NamedTuple):
 def write(setup: Setup, course: Course, folder: RunFolder) -> None:
     """The best parameters of a seed."""
     folder.model.mkdir(exist_ok=True)
-    tensors = {"/".join(path): np.ascontiguousarray(leaf) for path, leaf in course.params.items()}
-    save_file(tensors, str(folder.model / WEIGHTS), metadata={"format": "np"})
+    if isinstance(setup.network, Encoder):
+        frozen = setup.parameters(course.seed)[1]
+        setup.network.save(folder.model, course.params, frozen, action_names(setup.env))
+    else:
+        tensors = {"/".join(path): np.ascontiguousarray(leaf) for path, leaf in course.params.items()}
+        save_file(tensors, str(folder.model / WEIGHTS), metadata={"format": "np"})
     facts = {
         "format": FORMAT,
         "env": setup.recipe.rl.env,
@@ -49,13 +55,19 @@ def write(setup: Setup, course: Course, folder: RunFolder) -> None:
     RunFolder.write_json(folder.model / AGENT, facts)
 
 
+def action_names(env: Env) -> tuple[str, ...]:
+    """What the actions are called: the labels of a data set, else their numbers."""
+    assert isinstance(env.actions, Discrete)
+    return tuple(getattr(env, "labels", None) or map(str, range(env.actions.count)))
+
+
 def read(path: str | Path) -> Saved:
     """The agent of a run or of a `model/` folder. Raises UserError."""
     folder = Path(path)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     try:
         facts = json.loads((folder / AGENT).read_text("utf-8"))
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS)  # which says so where it is damaged
     except FileNotFoundError as error:
         fix = "name the folder that `jaxft rl` wrote (`out` in its recipe)"
         raise UserError(str(path), f"holds no agent: {error.filename} is missing", fix) from None
@@ -64,6 +76,8 @@ def read(path: str | Path) -> Saved:
     if facts.get("format") != FORMAT:
         raise UserError(str(folder / AGENT), f"has format {facts.get('format')}, this jaxft reads {FORMAT}")
     setup = set_up(recipe.from_tree(facts["recipe"], str(folder / AGENT), RlRecipe))
+    if isinstance(setup.network, Encoder):
+        return Saved(setup, *setup.network.load(folder), facts)
     trainable, frozen = setup.parameters(facts["seed"])
     found = {tuple(name.split("/")): leaf for name, leaf in tensors.items()}
     shapes = {path: leaf.shape for path, leaf in trainable.items()}

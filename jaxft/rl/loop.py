@@ -216,13 +216,7 @@ def _restore(
         courses = {}
         for facts in saved.facts["courses"]:
             seed = facts["seed"]
-            scores = {k: Score(*v[:4], int(v[4])) if isinstance(v, list) else v for k, v in facts.items()}
-            best = {
-                tuple(name.split("/")[2:]): leaf
-                for name, leaf in saved.arrays.items()
-                if name.startswith(f"{seed}/best/")
-            }
-            courses[seed] = Course(**scores, params=best)
+            courses[seed] = _course(facts, saved.arrays)
             runs.put(seed, _state_of(saved, seed, runs.to_host(seed), str(store.folder)))
         store.drop_after(step)
         folder.rewind(step)
@@ -230,6 +224,21 @@ def _restore(
         return rounds, courses
     folder.rewind(-1)
     return 0, {seed: Course(seed) for seed in setup.seeds}
+
+
+def _course(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Course:
+    """The inverse of `_plain`, with the best parameters."""
+    begin = f"{facts['seed']}/best/"
+    params = {
+        tuple(name.removeprefix(begin).split("/")): leaf for name, leaf in arrays.items() if name.startswith(begin)
+    }
+    course = Course(facts["seed"], params=params)
+    for name, value in facts.items():
+        if isinstance(value, list):
+            mean, low, high, length, episodes = value
+            value = Score(mean, low, high, length, int(episodes))
+        setattr(course, name, value)
+    return course
 
 
 def _state_of(saved: Snapshot, seed: int, like: State, where: str) -> State:

@@ -95,13 +95,13 @@ class Mlp:
     def apply(self, trainable: Flat, frozen: Flat, observation: Any) -> Output:
         params = nest(trainable)
         if self._head == "values":
-            values = self._towers["values"].apply({"params": params["values"]}, observation)
+            values: Any = self._towers["values"].apply({"params": params["values"]}, observation)
             return Output(values, jnp.zeros(observation.shape[:1], jnp.float32))
         policy = dict(params["policy"])
         log_std = policy.pop("log_std", None)
-        values = self._towers["policy"].apply({"params": policy}, observation)
-        value = self._towers["value"].apply({"params": params["value"]}, observation)
-        return Output(values, value[:, 0], log_std)
+        means: Any = self._towers["policy"].apply({"params": policy}, observation)
+        value: Any = self._towers["value"].apply({"params": params["value"]}, observation)
+        return Output(means, value[:, 0], log_std)
 
 
 def _initial(path: tuple[str, ...], shape: tuple[int, ...], gain: float, words: prng.Words) -> np.ndarray:

@@ -214,15 +214,15 @@ class Program:
 
     # --- scoring -----------------------------------------------------------------------------------------------------
 
-    def score(self, trainable: Flat, frozen: Flat, words: Array) -> tuple[Array, Array]:
+    def score(self, trainable: Flat, frozen: Flat, words: Array, env: Env | None = None) -> tuple[Array, Array]:
         """(returns f32 [E], lengths i32 [E]) of episodes with what the parameters take for the best actions. words:
-        uint32 [2], of this evaluation."""
+        uint32 [2], of this evaluation. env: instead of the judge."""
 
         def act(seen: Seen, _: Array) -> Any:
             choice = self._agent.best(trainable, frozen, seen)
             return choice, choice.log_prob
 
-        return rollouts.episodes(self._judge, act, self._to_env, self._recipe.rl.eval_episodes, words)
+        return rollouts.episodes(env or self._judge, act, self._to_env, self._recipe.rl.eval_episodes, words)
 
 
 def to_env(env: Env) -> Callable[[Array], Array]:

@@ -5,6 +5,7 @@ Of `train` and `optim` it has the keys that mean something here; their defaults 
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -161,6 +162,25 @@ class RlRecipe:
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
 
+@dataclass(frozen=True)
+class Compare:
+    """What is compared."""
+
+    methods: str = "clone, reinforce, dqn"
+    """Agents of `jaxft rl --list`; clone is supervised learning."""
+    noise: str = "0.0, 0.2"
+    """Rates at which the teacher is wrong."""
+
+
+@dataclass(frozen=True)
+class CompareRecipe(RlRecipe):
+    """Reinforcement learning recipe with a section `compare`; `rl.agent` is not used."""
+
+    compare: Compare = field(default_factory=Compare)
+
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -250,3 +270,27 @@ RlRecipe.RULES = (  # type: ignore[misc]
     check_mesh,
     _check_texts,
 )
+
+
+def listed(text: str) -> list[str]:
+    """What stands between the commas of a text."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _check_compare(chosen: CompareRecipe, problems: Problems) -> None:
+    methods, known = listed(chosen.compare.methods), typing.get_args(typing.get_type_hints(Rl)["agent"])
+    for method in methods:
+        if method not in known:
+            problems.add("compare.methods", f"no such agent: {method!r}", f"known: {', '.join(known)}")
+    if len(methods) < 2:
+        problems.add("compare.methods", f"names {len(methods)}, expected at least two")
+    try:
+        noise = [float(part) for part in listed(chosen.compare.noise)]
+    except ValueError:
+        problems.add("compare.noise", f"expected numbers separated by commas, came {chosen.compare.noise!r}")
+        return
+    if not noise or not all(0 <= rate < 0.5 for rate in noise):
+        problems.add("compare.noise", f"expected rates from 0 up to 0.5, came {chosen.compare.noise}")
+
+
+CompareRecipe.RULES = (*RlRecipe.RULES, _check_compare)  # type: ignore[misc]

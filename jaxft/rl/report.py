@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
+from jaxft.rl.converge import Score
 from jaxft.rl.loop import Course
 
 CURVES = "learning_curves"
@@ -29,6 +30,10 @@ class Result:
     threshold: float | None
     courses: tuple[Course, ...]
     best_seed: int
+    tested: Mapping[int, Score]
+    """Seed -> score of its best parameters on the test split, where the environment is a data set."""
+    updates: Mapping[int, int]
+    """Seed -> optimiser steps."""
     steps: int
     env_steps: int
     train_s: float
@@ -64,13 +69,19 @@ def to_json(result: Result) -> dict[str, Any]:
     tree["converged"] = {str(seed): step for seed, step in result.converged.items()}
     tree["before"] = _means(course.before for course in result.courses)
     tree["after"] = _means(course.last for course in result.courses)
-    tree["by_seed"] = {str(course.seed): _by_seed(course) for course in result.courses}
+    tree["test"] = _means(result.tested.values())
+    tree["by_seed"] = {str(course.seed): _by_seed(course) | _rest(result, course.seed) for course in result.courses}
     return plain(tree)
 
 
 def _means(scores: Any) -> dict[str, float]:
     found = [score.mean for score in scores if score is not None]
     return {"mean_return": float(np.mean(found)), "worst_seed": min(found), "best_seed": max(found)} if found else {}
+
+
+def _rest(result: Result, seed: int) -> dict[str, Any]:
+    tested = result.tested.get(seed)
+    return {"test": tested._asdict() if tested else None, "updates": result.updates.get(seed, 0)}
 
 
 def _by_seed(course: Course) -> dict[str, Any]:

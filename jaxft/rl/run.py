@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from jaxft import compilation, cpu_threads, recipe
 from jaxft.report.run_folder import RunFolder
-from jaxft.rl import export, report
+from jaxft.rl import converge, export, report
+from jaxft.rl.converge import Score
 from jaxft.rl.loop import Learned, learn, nested
 from jaxft.rl.progress import Progress
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.report import Result
-from jaxft.rl.setup import Setup, set_up
+from jaxft.rl.setup import Setup, make_env, set_up
 from jaxft.train import resume
 from jaxft.train.clock import Clock
 from jaxft.train.hashes import params_sha256
@@ -47,7 +50,8 @@ def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, conso
             if resumes:
                 progress.message(f"going on with the unfinished run in {folder.path}")
             learned = learn(setup, folder, progress)
-        result = _result(setup, learned, clock)
+            tested = examine(setup, learned)
+        result = _result(setup, learned, clock, tested)
         export.write(setup, learned.courses[result.best_seed], folder)
         report.write(folder, result)
     if not quiet:
@@ -55,7 +59,21 @@ def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, conso
     return result
 
 
-def _result(setup: Setup, learned: Learned, clock: Clock) -> Result:
+def examine(setup: Setup, learned: Learned) -> dict[int, Score]:
+    """Seed -> the score of its best parameters on the test split, where the environment is a data set."""
+    if not hasattr(setup.env, "split"):
+        return {}
+    program, exam = setup.program(), make_env(setup.recipe, "test")
+    play = jax.jit(partial(program.score, env=exam))
+    found = {}
+    for seed, course in learned.courses.items():
+        if course.best is not None:
+            trainable, frozen = jax.tree.map(jnp.asarray, (course.params, setup.parameters(seed)[1]))
+            found[seed] = converge.score(*play(trainable, frozen, setup.words(seed).evaluation))
+    return found
+
+
+def _result(setup: Setup, learned: Learned, clock: Clock, tested: dict[int, Score]) -> Result:
     rl, courses = setup.recipe.rl, learned.courses
     scored = {seed: course for seed, course in courses.items() if course.best is not None}
     best = max(scored, key=lambda seed: (scored[seed].best.low, scored[seed].best.mean, -seed))  # type: ignore[union-attr]
@@ -65,7 +83,9 @@ def _result(setup: Setup, learned: Learned, clock: Clock) -> Result:
         agent=rl.agent,
         threshold=setup.threshold,
         courses=tuple(courses.values()),
+        tested=tested,
         best_seed=best,
+        updates={seed: int(state.learner.updates) for seed, state in learned.states.items()},
         steps=learned.steps,
         env_steps=sum(steps.values()),
         train_s=learned.train_s,

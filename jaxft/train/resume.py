@@ -23,7 +23,6 @@ import optax
 from jaxft import cpu_threads, recipe
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
 from jaxft.errors import Problems, UserError
-from jaxft.recipe import Recipe
 from jaxft.report.env import cpu_name
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import step
@@ -136,7 +135,7 @@ def differences(saved: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, A
         yield prefix, saved, now
 
 
-def check_recipe(unfinished: Recipe, chosen: Recipe, where: str) -> None:
+def check_recipe(unfinished: Any, chosen: Any, where: str) -> None:
     """Raises UserError naming the keys in which the recipe differs from the one of an unfinished run."""
     empty: Tree = {"labels": [], "data": {}, "model": "", "place": {}}
     saved, now = ({**empty, "recipe": recipe.to_tree(one)} for one in (unfinished, chosen))
