@@ -92,9 +92,9 @@ def ucb(words: Array, counts: Counts, step: Array, *, width: float = 2.0) -> Arr
 
 def thompson_beta(words: Array, counts: Counts, step: Array) -> Array:
     """Draws from the posteriors of chances of success, all alike at first."""
-    wins = _gamma(draws.fold_in(words, 0), 1.0 + counts.total)
-    losses = _gamma(draws.fold_in(words, 1), 1.0 + jnp.maximum(counts.pulls - counts.total, 0.0))
-    return wins / (wins + losses)
+    losses = jnp.maximum(counts.pulls - counts.total, 0.0)
+    won, lost = jnp.split(_gamma(words, 1.0 + jnp.concatenate([counts.total, losses])), 2)
+    return won / (won + lost)
 
 
 def thompson_normal(words: Array, counts: Counts, step: Array, *, deviation: float = 1.0) -> Array:
@@ -157,9 +157,9 @@ def _times(contexts: Array, theta: Array) -> Array:
 def _gamma(words: Array, shape: Array) -> Array:
     """Draws from Gamma(shape), shape f32 [N] of 1 or more, by the first accepted of some proposals (Marsaglia and
     Tsang 2000). That none is has a probability under 1e-10; then the draw is the mode, nearly."""
-    count = len(shape)
-    normal = draws.normal(draws.fold_in(words, 0), _PROPOSALS * count).reshape(_PROPOSALS, count)
-    uniform = draws.uniform(draws.fold_in(words, 1), _PROPOSALS * count).reshape(_PROPOSALS, count)
+    count, own = len(shape), draws.fold_in(words, jnp.arange(2))
+    normal = draws.normal(own[0], _PROPOSALS * count).reshape(_PROPOSALS, count)
+    uniform = draws.uniform(own[1], _PROPOSALS * count).reshape(_PROPOSALS, count)
     scale = shape[None] - 1.0 / 3.0
     cube = (1.0 + normal / jnp.sqrt(9.0 * scale)) ** 3
     log_cube = jnp.log(jnp.maximum(cube, 1e-30))
@@ -232,20 +232,21 @@ def play(bandit: Bandit, policy: Policy, words: Array, steps: int) -> tuple[Any,
     What the bandit draws does not depend on the policy, but for rewards of other actions.
     """
     state, _ = bandit.reset(draws.keys(draws.fold_in(words, RESET)))
-    own, chosen = draws.fold_in(words, STEP), draws.fold_in(words, CHOICE)
+    times = jnp.arange(steps, dtype=jnp.int32)
+    chances, choices = (draws.fold_in(draws.fold_in(words, what), times) for what in (STEP, CHOICE))
 
-    def one(now: tuple[Any, Any], step: Array) -> tuple[tuple[Any, Any], Played]:
-        state, statistics = now
+    def one(now: tuple[Any, Any], given: tuple[Array, Array, Array]) -> tuple[tuple[Any, Any], Played]:
+        (state, statistics), (step, chance, choice) = now, given
         offer = bandit.offer(state)
-        scores = policy.scores(draws.fold_in(chosen, step), statistics, step, offer)
+        scores = policy.scores(choice, statistics, step, offer)
         action = jnp.argmax(scores).astype(jnp.int32)
-        out = bandit.step(state, action, draws.keys(draws.fold_in(own, step)))
+        out = bandit.step(state, action, draws.keys(chance))
         worth = bandit.expected_reward(state)
         statistics = policy.learn(statistics, offer.arms[action], offer.contexts[action], out.reward)
         return (out.state, statistics), Played(action, out.reward, jnp.max(worth) - worth[action])
 
     begun = (state, policy.begin())
-    (_, statistics), played = jax.lax.scan(one, begun, jnp.arange(steps, dtype=jnp.int32))
+    (_, statistics), played = jax.lax.scan(one, begun, (times, chances, choices))
     return statistics, played
 
 

@@ -42,8 +42,6 @@ NAMES = {
 SLATE = 3
 MEMORY = 0.95
 """What is left of the clicks' sum after a visit."""
-_PROFILE, _TASTE, _OFFER, _CLICK, _PATIENCE, _DRIFT = range(6)
-"""What is drawn for."""
 
 
 class State(NamedTuple):
@@ -80,23 +78,24 @@ class Recommend:
 
     def reset(self, key: jax.Array) -> tuple[State, jax.Array]:
         """(state, observation) of a new user. key: a typed key, consumed."""
-        words, size = jax.random.key_data(key), self.items.shape[1]
-        taste = draws.normal(draws.fold_in(words, _TASTE), size)
-        profile = (taste + draws.normal(draws.fold_in(words, _PROFILE), size)) * np.float32(np.sqrt(0.5))
-        state = State(taste, profile, jnp.zeros(size, jnp.float32), self._offered(words), jnp.int32(0))
+        own, size = _two(key), self.items.shape[1]
+        taste, said = jnp.split(draws.normal(own[0], 2 * size), 2)
+        profile = (taste + said) * np.float32(np.sqrt(0.5))
+        offered = self._offered(draws.uniform(own[1], len(self.items)))
+        state = State(taste, profile, jnp.zeros(size, jnp.float32), offered, jnp.int32(0))
         return state, self.observe(state)
 
     def step(self, state: State, action: jax.Array, key: jax.Array) -> Outcome:
         """The outcome of an action. key: a typed key, consumed."""
-        words = jax.random.key_data(key)
-        shown = self._shown(action)
-        interest = self.interest(state)[shown]
-        looked, clicked = self._visit(words, interest)
+        own, shown = _two(key), self._shown(action)
+        noise = draws.normal(own[0], len(state.taste))
+        numbers = draws.uniform(own[1], len(self.items) + 2 * len(shown))
+        looked, clicked = self._visit(numbers[len(self.items) :], self.interest(state)[shown])
         told = jnp.where(looked, clicked.astype(jnp.float32) - jax.nn.sigmoid(jnp.float32(self.bias)), 0.0)
         clicks = MEMORY * state.clicks + _times(told, self.items[state.offered[shown]])
-        noise = draws.normal(draws.fold_in(words, _DRIFT), len(state.taste))
         kept, new = (np.float32(np.sqrt(share)) for share in (1 - self.drift, self.drift))
-        after = State(kept * state.taste + new * noise, state.profile, clicks, self._offered(words), state.step + 1)
+        offered = self._offered(numbers[: len(self.items)])
+        after = State(kept * state.taste + new * noise, state.profile, clicks, offered, state.step + 1)
         truncated = after.step >= self.max_steps
         reward = jnp.any(clicked).astype(jnp.float32)
         return Outcome(after, self.observe(after), reward, jnp.zeros_like(truncated), truncated)
@@ -119,17 +118,18 @@ class Recommend:
         ones, fits = jnp.ones((self.choices, 1), jnp.float32), _times(items, state.profile)[:, None]
         return Offer(state.offered, jnp.concatenate([ones, items, fits], axis=1))
 
-    def _offered(self, words: jax.Array) -> jax.Array:
-        """Different items, any set alike."""
-        return jax.lax.top_k(draws.uniform(draws.fold_in(words, _OFFER), len(self.items)), self.choices)[1]
+    def _offered(self, numbers: jax.Array) -> jax.Array:
+        """Different items, any set alike. numbers: uniform f32 [I]."""
+        return jax.lax.top_k(numbers, self.choices)[1]
 
     def _shown(self, action: jax.Array) -> jax.Array:
         """Places in the offer, int32 [shown]."""
         return action.astype(jnp.int32)[None]
 
-    def _visit(self, words: jax.Array, interest: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(whether each item shown is looked at, whether it is clicked), bool [shown] both."""
-        clicked = draws.uniform(draws.fold_in(words, _CLICK), len(interest)) < interest
+    def _visit(self, numbers: jax.Array, interest: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(whether each item shown is looked at, whether it is clicked), bool [shown] both. numbers: uniform f32
+        [2 · shown]."""
+        clicked = numbers[: len(interest)] < interest
         return jnp.ones_like(clicked), clicked
 
 
@@ -160,12 +160,16 @@ class RecommendSlate(Recommend):
     def _shown(self, action: jax.Array) -> jax.Array:
         return jnp.asarray(self.orders)[action.astype(jnp.int32)]
 
-    def _visit(self, words: jax.Array, interest: jax.Array) -> tuple[jax.Array, jax.Array]:
-        liked = draws.uniform(draws.fold_in(words, _CLICK), SLATE) < interest
-        goes_on = draws.uniform(draws.fold_in(words, _PATIENCE), SLATE) < self.patience
+    def _visit(self, numbers: jax.Array, interest: jax.Array) -> tuple[jax.Array, jax.Array]:
+        liked, goes_on = numbers[:SLATE] < interest, numbers[SLATE:] < self.patience
         passed = jnp.cumprod((~liked & goes_on).astype(jnp.int32)).astype(bool)
         looked = jnp.concatenate([jnp.ones(1, bool), passed[:-1]])
         return looked, looked & liked
+
+
+def _two(key: jax.Array) -> jax.Array:
+    """Words for normal and for uniform numbers, uint32 [2, 2]."""
+    return draws.fold_in(jax.random.key_data(key), jnp.arange(2))
 
 
 def _times(left: jax.Array, right: jax.Array) -> jax.Array:
