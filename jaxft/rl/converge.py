@@ -26,6 +26,12 @@ class Score(NamedTuple):
     def passes(self, threshold: float | None) -> bool:
         return threshold is not None and bool(self.low >= threshold)
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What scores are compared by: the low end, the mean where there is none; what is no number comes last."""
+        mean = self.mean if np.isfinite(self.mean) else -np.inf
+        return (self.low if np.isfinite(self.low) else mean, mean)
+
 
 def score(returns: Any, lengths: Any) -> Score:
     """Of returns [E] and lengths [E]; an interval of one episode is without end."""

@@ -122,7 +122,8 @@ class Together(_Compiling):
         self._score = jax.jit(jax.vmap(program.score))
         self._words = _stacked([setup.words(seed) for seed in setup.seeds])
         begun = [jax.tree.map(jnp.asarray, setup.parameters(seed)) for seed in setup.seeds]
-        self._state = jax.jit(jax.vmap(program.begin))(*_stacked(begun), self._words)
+        begin = jax.jit(jax.vmap(program.begin))
+        self._state = self._run("the beginning", begin, *_stacked(begun), self._words)
 
     def advance(self, seeds: Iterable[int], iterations: int) -> dict[int, Report]:
         arguments = (self._state, self._words, jnp.int32(iterations))

@@ -56,10 +56,17 @@ class Env(Protocol):
     least unless the episode is over.
     """
 
-    name: str
-    actions: Discrete | Box
-    threshold: float | None
-    max_steps: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def actions(self) -> Discrete | Box: ...
+
+    @property
+    def threshold(self) -> float | None: ...
+
+    @property
+    def max_steps(self) -> int: ...
 
     def reset(self, key: Array) -> tuple[Any, Any]:
         """(state, observation) of a new episode. key: a typed key, consumed."""

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxft import recipe
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
 from jaxft.errors import UserError
 from jaxft.report.run_folder import RunFolder
@@ -23,10 +24,9 @@ from jaxft.rl.progress import Progress
 from jaxft.rl.rollout import NOT_BAD
 from jaxft.rl.setup import Setup
 from jaxft.train import resume
+from jaxft.train.hashes import params_sha256
 from jaxft.train.interrupt import Interrupted, Watch
 from jaxft.train.partition import Flat, nest
-
-FORMAT = 1
 
 
 @dataclass
@@ -48,26 +48,27 @@ class Course:
         if step == 0:
             self.before = score
         self.last = score
-        if self.best is None or _rank(score) > _rank(self.best):
+        if self.is_better(score):
             self.best, self.best_step, self.params = score, step, params
         if self.converged is None and score.passes(threshold):
             self.converged = step
+
+    def is_better(self, score: Score) -> bool:
+        return self.best is None or score.rank > self.best.rank
 
     def goes_on(self, stop: bool) -> bool:
         return not self.failed and not (stop and self.converged is not None)
 
 
-def _rank(score: Score) -> tuple[float, float]:
-    return (score.low if np.isfinite(score.low) else score.mean, score.mean)
-
-
 @dataclass(frozen=True)
 class Learned:
-    """What a run ends with. steps: of a seed that did not stop before. states: seed -> its last one, on the host."""
+    """What a run ends with. steps: of a seed that did not stop before. states: seed -> its last one, on the host.
+    taken: environment steps of all seeds since the command was given, in train_s seconds."""
 
     courses: dict[int, Course]
     states: dict[int, State]
     steps: int
+    taken: int
     compile_s: float
     train_s: float
     num_devices: int
@@ -78,14 +79,18 @@ def learn(setup: Setup, folder: RunFolder, progress: Progress) -> Learned:
 
     Raises UserError where no seed can go on, and Interrupted, after a save, where a signal asked for it.
     """
-    runs = crowd.of(setup, progress.compiling)
+    with progress.working():
+        runs = crowd.of(setup, progress.compiling)
     store = Store(folder.checkpoints, keep=setup.recipe.train.keep_checkpoints)
     identity = identify(setup)
     round, courses = _restore(setup, runs, store, identity, folder, progress)
     rl, every = setup.recipe.rl, setup.recipe.train.save_every or 1
+    taken = 0
     if round == 0:
-        for seed, found in runs.score(setup.seeds, 0).items():
-            _scored(setup, runs, courses[seed], converge.score(*found), 0, folder, progress)
+        with progress.working():
+            found = runs.score(setup.seeds, 0)
+        for seed in setup.seeds:
+            _scored(setup, runs, courses[seed], converge.score(*found[seed]), 0, folder, progress)
 
     with Watch(progress.interrupted) as watch:
         while round < setup.rounds and not watch.number:
@@ -96,7 +101,7 @@ def learn(setup: Setup, folder: RunFolder, progress: Progress) -> Learned:
             with progress.working():
                 reports = runs.advance(alive, (step - first) // setup.steps_an_iteration)
                 found = runs.score(alive, round + 1)
-            round += 1
+            round, taken = round + 1, taken + len(alive) * (step - first)
             for seed in alive:
                 course = courses[seed]
                 course.failed = _trouble(setup, reports[seed])
@@ -122,7 +127,7 @@ def learn(setup: Setup, folder: RunFolder, progress: Progress) -> Learned:
     if all(course.failed for course in courses.values()):
         raise UserError(f"seed {setup.seeds[0]}", next(iter(courses.values())).failed, FIX)
     states = {seed: runs.to_host(seed) for seed in setup.seeds}
-    return Learned(courses, states, setup.steps(round), runs.compile_s, progress.worked_s, runs.mesh.size)
+    return Learned(courses, states, setup.steps(round), taken, runs.compile_s, progress.worked_s, runs.mesh.size)
 
 
 FIX = "lower optim.learning_rate or rl.reward_scale; if it is the environment's, mend that"
@@ -147,7 +152,7 @@ def told(report: Report) -> dict[str, float]:
 def _scored(
     setup: Setup, runs: Any, course: Course, score: Score, step: int, folder: RunFolder, progress: Progress
 ) -> None:
-    params = crowd.host_params(runs.to_host(course.seed)) if _is_better(course, score) else {}
+    params = crowd.host_params(runs.to_host(course.seed)) if course.is_better(score) else {}
     was = course.converged
     course.observe(score, step, setup.threshold, params)
     folder.log({"kind": "eval", "step": step, "seed": course.seed} | score._asdict())
@@ -155,10 +160,6 @@ def _scored(
         progress.message(
             f"seed {course.seed}: converged after {step:,} steps: mean {score.mean:.1f}, at least {score.low:.1f}"
         )
-
-
-def _is_better(course: Course, score: Score) -> bool:
-    return course.best is None or _rank(score) > _rank(course.best)
 
 
 def _trouble(setup: Setup, report: Report) -> str:
@@ -181,9 +182,24 @@ def _tell_failure(store: Store, progress: Progress) -> None:
 
 def identify(setup: Setup) -> dict[str, Any]:
     """What must agree before a checkpoint is taken up; see train/resume.py."""
-    from jaxft import recipe
+    trainable, frozen = setup.parameters(setup.seeds[0])
+    return {
+        "recipe": recipe.to_tree(setup.recipe),
+        "labels": list(getattr(setup.env, "labels", ())),
+        "data": _data(setup),
+        "model": params_sha256(nest(trainable | frozen)),
+        "place": resume.place(),
+    }
 
-    return {"recipe": recipe.to_tree(setup.recipe), "labels": [], "data": {}, "model": "", "place": resume.place()}
+
+def _data(setup: Setup) -> dict[str, str]:
+    """Hashes of the arrays that environments hold, where they are made of data."""
+    found = {}
+    for name, env in (("train", setup.env), ("dev", setup.judge)):
+        arrays = {key: value for key, value in vars(env).items() if isinstance(value, (np.ndarray, jax.Array))}
+        if arrays:
+            found[name] = params_sha256(arrays)
+    return found
 
 
 def _snapshot(setup: Setup, runs: Any, courses: dict[int, Course], identity: dict[str, Any], step: int) -> Snapshot:
@@ -192,12 +208,13 @@ def _snapshot(setup: Setup, runs: Any, courses: dict[int, Course], identity: dic
         arrays |= {f"{seed}/state/{name}": leaf for name, leaf in resume.named(runs.to_host(seed)).items()}
         arrays |= {f"{seed}/best/{'/'.join(path)}": np.asarray(leaf) for path, leaf in course.params.items()}
     facts = [_plain(course) for course in courses.values()]
-    return Snapshot(step, arrays, {"format": FORMAT, "identity": identity, "courses": facts})
+    return Snapshot(step, arrays, {"format": resume.FORMAT, "identity": identity, "courses": facts})
 
 
 def _plain(course: Course) -> dict[str, Any]:
+    """All but the parameters. Numbers of scores as text: JSON has no infinity."""
     tree = {f.name: getattr(course, f.name) for f in dataclasses.fields(Course) if f.name != "params"}
-    return {key: list(map(float, value)) if isinstance(value, Score) else value for key, value in tree.items()}
+    return {key: [str(float(x)) for x in value] if isinstance(value, Score) else value for key, value in tree.items()}
 
 
 def _restore(
@@ -211,6 +228,7 @@ def _restore(
         except Damaged as damaged:
             progress.message(f"warning: the checkpoint of step {step} is passed over: {damaged}")
             continue
+        resume.check_format(saved, str(store.folder))
         for note in resume.check_identity(saved.facts["identity"], identity, str(store.folder)):
             progress.message(f"warning: {note}")
         courses = {}
@@ -235,7 +253,7 @@ def _course(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Course:
     course = Course(facts["seed"], params=params)
     for name, value in facts.items():
         if isinstance(value, list):
-            mean, low, high, length, episodes = value
+            mean, low, high, length, episodes = map(float, value)
             value = Score(mean, low, high, length, int(episodes))
         setattr(course, name, value)
     return course

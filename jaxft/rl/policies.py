@@ -71,8 +71,7 @@ def choose(words: Array, log_probs: Array) -> Choice:
     """One action of each distribution [..., A]. words: uint32 [..., 2]."""
     action = jnp.argmax(log_probs + draws.gumbel(words, log_probs.shape[-1]), axis=-1).astype(jnp.int32)
     chosen = jnp.take_along_axis(log_probs, action[..., None], -1)[..., 0]
-    best = jnp.take_along_axis(log_probs, jnp.argmax(log_probs, -1, keepdims=True), -1)[..., 0]
-    return Choice(action, chosen, entropy(log_probs), chosen == best)
+    return Choice(action, chosen, entropy(log_probs), chosen == log_probs.max(-1))
 
 
 def entropy(log_probs: Array) -> Array:

@@ -198,6 +198,8 @@ def _check_rl(recipe: RlRecipe, problems: Problems) -> None:
     at_least(problems, "rl.dqn", rl.dqn, 0, "learning_starts")
     at_least(problems, "rl.ppo", rl.ppo, 1, "epochs")
     rates(problems, "rl.ppo", rl.ppo, "clip")
+    if not 0 <= rl.ppo.gae_lambda <= 1:
+        problems.add("rl.ppo.gae_lambda", f"must lie between 0 and 1, is {rl.ppo.gae_lambda}")
     iteration = rl.num_envs * rl.rollout
     if iteration > rl.steps >= 1:
         problems.add("rl.steps", f"{rl.steps} do not make one iteration of {rl.num_envs} x {rl.rollout} steps")

@@ -23,7 +23,7 @@ CURVES = "learning_curves"
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """The outcome of a run. courses: of its seeds. steps: of a seed that went on to the end. env_steps: of all seeds.
-    train_s: seconds of learning and evaluation, compiling included."""
+    taken: of them since the command was given, in train_s seconds of learning, evaluation and compiling."""
 
     env: str
     agent: str
@@ -36,6 +36,7 @@ class Result:
     """Seed -> optimiser steps."""
     steps: int
     env_steps: int
+    taken: int
     train_s: float
     wall_s: float
     compile_s: float
@@ -55,7 +56,7 @@ class Result:
 
     @property
     def env_steps_per_s(self) -> float:
-        return self.env_steps / max(self.train_s - self.compile_s, 1e-9)
+        return self.taken / max(self.train_s - self.compile_s, 1e-9)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def _means(scores: Any) -> dict[str, float]:
-    found = [score.mean for score in scores if score is not None]
+    found = [score.mean for score in scores if score is not None and np.isfinite(score.mean)]
     return {"mean_return": float(np.mean(found)), "worst_seed": min(found), "best_seed": max(found)} if found else {}
 
 

@@ -75,8 +75,8 @@ def examine(setup: Setup, learned: Learned) -> dict[int, Score]:
 
 def _result(setup: Setup, learned: Learned, clock: Clock, tested: dict[int, Score]) -> Result:
     rl, courses = setup.recipe.rl, learned.courses
-    scored = {seed: course for seed, course in courses.items() if course.best is not None}
-    best = max(scored, key=lambda seed: (scored[seed].best.low, scored[seed].best.mean, -seed))  # type: ignore[union-attr]
+    ranks = {seed: course.best.rank for seed, course in courses.items() if course.best is not None}
+    best = max(ranks, key=lambda seed: (ranks[seed], -seed))
     steps = {seed: _taken(setup, state) for seed, state in learned.states.items()}
     return Result(
         env=rl.env,
@@ -88,6 +88,7 @@ def _result(setup: Setup, learned: Learned, clock: Clock, tested: dict[int, Scor
         updates={seed: int(state.learner.updates) for seed, state in learned.states.items()},
         steps=learned.steps,
         env_steps=sum(steps.values()),
+        taken=learned.taken,
         train_s=learned.train_s,
         wall_s=clock.wall_s,
         compile_s=learned.compile_s,

@@ -26,9 +26,10 @@ def progress(explore: Explore, step: Array, steps: int) -> Array:
 
 
 def closeness(mean_return: Array, first_return: Array, threshold: float) -> Array:
-    """How far the mean return has come from what it was at first to the threshold, 0 .. 1."""
+    """How far the mean return has come from what it was at first to the threshold, 0 .. 1; 1 wherever it is there."""
     distance = jnp.maximum(threshold - first_return, 1e-6)
-    return jnp.clip((mean_return - first_return) / distance, 0.0, 1.0)
+    way = jnp.clip((mean_return - first_return) / distance, 0.0, 1.0)
+    return jnp.where(mean_return >= threshold, 1.0, way)
 
 
 def level(explore: Explore, done: Array, close: Array) -> Array:

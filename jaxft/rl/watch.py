@@ -26,16 +26,17 @@ def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
     saved = export.read(path)
     words = draws.fold_in(prng.device_words(prng.stream("environment", seed)), EVALUATION)
     act = _act(saved)
-    play = jax.jit(lambda words: rollout.episodes(saved.setup.env, act, to_env(saved.setup.env), episodes, words))
+    env = saved.setup.judge
+    play = jax.jit(lambda words: rollout.episodes(env, act, to_env(env), episodes, words))
     found = converge.score(*play(words))
     told = f"{saved.facts['agent']} in {saved.facts['env']}, seed {saved.facts['seed']}: "
-    told += f"mean return {found.mean:,.1f} ({found.low:,.1f} to {found.high:,.1f}) over {episodes:,} episodes"
+    told += f"mean return {found.mean:,.1f} ({found.low:,.1f} to {found.high:,.1f}) over {found.episodes:,} episodes"
     target = Path(picture) if picture else Path(path) / "episode.gif"
     states = _states(saved, act, words)
     if target.suffix == ".png":
-        show.strip(saved.setup.env, states, target)
+        show.strip(env, states, target)
     else:
-        show.animate(saved.setup.env, states, target)
+        show.animate(env, states, target)
     return f"{told}\nepisode: {target}"
 
 
@@ -49,7 +50,7 @@ def _act(saved: export.Saved) -> Any:
 
 def _states(saved: export.Saved, act: Any, words: jax.Array) -> Any:
     """States of the first episode, stacked over time, on the host."""
-    env = saved.setup.env
+    env = saved.setup.judge
     actors = rollout.begin(env, jnp.zeros((1,), jnp.uint32), words)
     streams = rollout.Words(words, words, words, words)
     to = to_env(env)

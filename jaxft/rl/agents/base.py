@@ -1,6 +1,6 @@
 """What an agent is: how it acts, what it keeps of what happened, and what it minimises.
 
-One iteration of a run is the same for all of them (rl/learn.py): collect a rollout, then so many updates, each from a
+One iteration of a run is the same for all of them (rl/program.py): collect a rollout, then so many updates, each from a
 batch of every group of environments. An agent is a bundle of pure functions of one group; groups, devices and seeds are
 not its business.
 """

@@ -39,7 +39,12 @@ class TableNetwork:
         return {TABLE: np.zeros(self._shape, np.float32)}, {}
 
     def apply(self, trainable: Flat, frozen: Flat, observation: Any) -> Output:
-        return Output(trainable[TABLE][jnp.argmax(observation, axis=-1)], jnp.zeros(observation.shape[:1]))
+        return Output(_at(observation, trainable[TABLE]), jnp.zeros(observation.shape[:1]))
+
+
+def _at(observation: Array, table: Array) -> Array:
+    """Rows of a table [S, A], [B, A]: 1 · x + 0 · y + ... is x to the bit, and needs no search for the 1."""
+    return jnp.dot(observation, table, precision=jax.lax.Precision.HIGHEST)
 
 
 class Table:
@@ -81,11 +86,10 @@ class Table:
         future = jnp.where(batch.terminated, 0.0, best)
         target = jax.lax.stop_gradient(self._rl.reward_scale * batch.reward + self._rl.discount * future)
         values = self._network.apply(trainable, frozen, batch.observation).values
-        value = jnp.take_along_axis(values, batch.action[:, None], 1)[:, 0]
-        state = jnp.argmax(batch.observation, axis=-1)
-        met = jnp.zeros(trainable[TABLE].shape, jnp.float32).at[state, batch.action].add(1.0)
-        share = 1.0 / (met[state, batch.action] * self._groups)
-        error = 0.5 * jnp.sum(share * jnp.square(value - target))
+        done = jax.nn.one_hot(batch.action, values.shape[-1])
+        met = _at(batch.observation.T, done)  # [S, A]: how often
+        share = done * _at(batch.observation, 1.0 / (jnp.maximum(met, 1.0) * self._groups))
+        error = 0.5 * jnp.sum(share * jnp.square(values - target[:, None]))
         return Loss(error, {"loss": error})
 
     def after_update(self, learner: Learner) -> Learner:
