@@ -1,11 +1,12 @@
 """Twenty questions: find out, by questions with unreliable answers, which of 64 things someone thinks of.
 
 A thing is its 6 attributes, each there or not, all 64 alike. An action asks for an attribute (0 .. 5) or guesses a
-thing (6 + its number, whose bits are its attributes, the first one lowest). An answer is wrong with probability
-`noise`, anew each time, so a question may be worth asking again. A question costs 1, and a guess ends the episode with
-+20 or -20. After 20 questions only a guess is left: one question more counts as a wrong guess. Episodes therefore
-always terminate, after 21 steps at most, and are never truncated; how many questions were asked is part of the
-observation.
+thing (6 + its number, whose bits are its attributes, the first one lowest); with `guess=likeliest` there is one action
+for all guesses (6), which names the thing that most answers speak for, so that only what to ask and when to stop is to
+be learned; optimal play is worth the same. An answer is wrong with probability `noise`, anew each time, so a question
+may be worth asking again. A question costs 1, and a guess ends the episode with +20 or -20. After 20 questions only a
+guess is left: one question more counts as a wrong guess. Episodes therefore always terminate, after 21 steps at most,
+and are never truncated; how many questions were asked is part of the observation.
 
 The stakes: what counts is the 40 between right and wrong. At 20 it is best to ask for everything once and to guess;
 from 30 to 100 optimal play is the same: an attribute is asked for until its answers lean to one side by two, in 14.5
@@ -19,7 +20,6 @@ attribute, and the share of the questions that were asked.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ QUESTIONS = ("is it alive ?", "is it big ?", "is it old ?", "is it soft ?", "is 
 ANSWERS = ("no .", "yes .")
 SOLVED = 0.95
 OBSERVATIONS = ("text", "features")
+GUESSES = ("entity", "likeliest")
 
 
 class State(NamedTuple):
@@ -55,11 +56,12 @@ class TwentyQuestions:
     game: Game
     utterances: Utterances | None
     threshold: float | None
+    guesses_likeliest: bool = False
     name: str = "twenty_questions"
 
     @property
     def actions(self) -> Discrete:
-        return Discrete(self.game.attributes + 2**self.game.attributes)
+        return Discrete(self.game.attributes + (1 if self.guesses_likeliest else 2**self.game.attributes))
 
     @property
     def max_steps(self) -> int:
@@ -90,7 +92,8 @@ class TwentyQuestions:
             jnp.where(here, 2 * attribute + answer, state.turns),
             state.asked + asks.astype(jnp.int32),
         )
-        is_right = action - game.attributes == state.entity
+        guess = self._likeliest(state) if self.guesses_likeliest else action - game.attributes
+        is_right = guess == state.entity
         reward = jnp.where(asks, -game.cost, jnp.where(is_right, game.right, -game.wrong))
         return Outcome(after, self.observe(after), reward.astype(jnp.float32), ~asks, jnp.zeros_like(asks))
 
@@ -109,12 +112,13 @@ class TwentyQuestions:
 
     def expert(self, state: State) -> jax.Array:
         """What optimal play does, int32 []."""
-        return self._expert(self.features(state))
+        action = self.game.expert()(self.features(state))
+        return jnp.minimum(action, self.game.attributes) if self.guesses_likeliest else action
 
-    @functools.cached_property
-    def _expert(self) -> Any:
-        with jax.ensure_compile_time_eval():
-            return self.game.expert()
+    def _likeliest(self, state: State) -> jax.Array:
+        """The thing whose attributes are those with more yes than no, int32 []."""
+        net = self.features(state)[:-1]
+        return jnp.sum(jnp.where(net > 0, 1 << jnp.arange(len(net), dtype=jnp.int32), 0), dtype=jnp.int32)
 
     def transcript(self, state: State) -> list[str]:
         """The dialogue of one state, for people to read."""
@@ -136,10 +140,13 @@ def make(
     noise: float = 0.1,
     right: float = 20.0,
     wrong: float = 20.0,
+    guess: str = "entity",
 ) -> TwentyQuestions:
     """observation: text (tokens of the model's tokenizer) or features. model: asset name, folder or hub id."""
     if observation not in OBSERVATIONS:
         raise UserError("rl.env.observation", f"is {observation!r}", f"one of {', '.join(OBSERVATIONS)}")
+    if guess not in GUESSES:
+        raise UserError("rl.env.guess", f"is {guess!r}", f"one of {', '.join(GUESSES)}")
     if not 1 <= questions <= 32:
         raise UserError("rl.env.questions", f"must lie between 1 and 32, is {questions}")
     if not 0 < noise < 0.5:
@@ -147,4 +154,4 @@ def make(
     game = Game(len(QUESTIONS), questions, noise, right, wrong)
     utterances = Utterances.of(turn_texts(), model) if observation == "text" else None
     at_once = float(game.worth(game.until_sure(0.0)).value)
-    return TwentyQuestions(game, utterances, at_once + SOLVED * (game.best.value - at_once), name)
+    return TwentyQuestions(game, utterances, at_once + SOLVED * (game.best.value - at_once), guess == "likeliest", name)
