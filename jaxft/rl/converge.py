@@ -33,6 +33,11 @@ class Score(NamedTuple):
         return (self.low if np.isfinite(self.low) else mean, mean)
 
 
+def shown(value: float) -> str:
+    """A return in words: 475.3, 0.745."""
+    return f"{value:,.{1 if abs(value) >= 10 else 3}f}"
+
+
 def score(returns: Any, lengths: Any) -> Score:
     """Of returns [E] and lengths [E]; an interval of one episode is without end."""
     returns = np.asarray(returns, np.float64)

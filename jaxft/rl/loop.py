@@ -158,7 +158,8 @@ def _scored(
     folder.log({"kind": "eval", "step": step, "seed": course.seed} | score._asdict())
     if course.converged is not None and was is None:
         progress.message(
-            f"seed {course.seed}: converged after {step:,} steps: mean {score.mean:.1f}, at least {score.low:.1f}"
+            f"seed {course.seed}: converged after {step:,} steps: "
+            f"mean {converge.shown(score.mean)}, at least {converge.shown(score.low)}"
         )
 
 

@@ -41,7 +41,7 @@ class Choice(NamedTuple):
 
 
 def random(values: Array, level: Array, valid: Array) -> Array:
-    return jnp.log(valid / valid.sum(-1, keepdims=True))
+    return jnp.log(_alike(valid))
 
 
 def greedy(values: Array, level: Array, valid: Array) -> Array:
@@ -49,8 +49,7 @@ def greedy(values: Array, level: Array, valid: Array) -> Array:
 
 
 def epsilon_greedy(values: Array, level: Array, valid: Array) -> Array:
-    anyone = valid / valid.sum(-1, keepdims=True)
-    return jnp.log(level * anyone + (1 - level) * _best(values, valid))
+    return jnp.log(level * _alike(valid) + (1 - level) * _best(values, valid))
 
 
 def boltzmann(values: Array, level: Array, valid: Array) -> Array:
@@ -79,6 +78,12 @@ def entropy(log_probs: Array) -> Array:
     return -jnp.sum(jnp.where(jnp.isfinite(log_probs), jnp.exp(log_probs) * log_probs, 0.0), axis=-1)
 
 
+def _alike(valid: Array) -> Array:
+    """f32 [..., A]: all valid actions with the same probability."""
+    ones = valid.astype(jnp.float32)
+    return ones / ones.sum(-1, keepdims=True)
+
+
 def _best(values: Array, valid: Array) -> Array:
     """f32 [..., A]: 1 at the best valid action, the first of several."""
     best = jnp.argmax(jnp.where(valid, values, -jnp.inf), axis=-1)
@@ -93,13 +98,16 @@ GAUSSIAN_ENTROPY = 0.5 + _HALF_LOG_2PI
 
 
 def gaussian(words: Array, mean: Array, log_std: Array) -> Choice:
-    """A draw from independent normal distributions [..., D]. The greedy action is the mean, which is never drawn."""
+    """A draw from independent normal distributions [..., D], with log_std [D] or [..., D]. The greedy action is the
+    mean, which is never drawn."""
+    log_std = jnp.broadcast_to(log_std, mean.shape)
     action = mean + jnp.exp(log_std) * draws.normal(words, mean.shape[-1])
-    each = jnp.broadcast_to(log_std + GAUSSIAN_ENTROPY, mean.shape)
-    return Choice(action, gaussian_log_prob(action, mean, log_std), each.sum(-1), jnp.zeros(mean.shape[:-1], jnp.bool_))
+    entropy = jnp.sum(log_std + GAUSSIAN_ENTROPY, axis=-1)
+    return Choice(action, gaussian_log_prob(action, mean, log_std), entropy, jnp.zeros(entropy.shape, jnp.bool_))
 
 
 def gaussian_log_prob(action: Array, mean: Array, log_std: Array) -> Array:
     """Log-density [...] of actions [..., D]."""
+    log_std = jnp.broadcast_to(log_std, mean.shape)
     deviation = (action - mean) * jnp.exp(-log_std)
     return jnp.sum(-0.5 * jnp.square(deviation) - log_std - _HALF_LOG_2PI, axis=-1)

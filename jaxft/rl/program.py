@@ -231,7 +231,12 @@ def to_env(env: Env) -> Callable[[Array], Array]:
         return lambda action: action
     low, high = np.asarray(env.actions.low, np.float32), np.asarray(env.actions.high, np.float32)
     middle, half = (low + high) / 2, (high - low) / 2
-    return lambda action: jnp.clip(middle + half * action, low, high)
+
+    def scaled(action: Array) -> Array:
+        least, most, centre, unit = (jnp.broadcast_to(bound, action.shape) for bound in (low, high, middle, half))
+        return jnp.clip(centre + unit * action, least, most)
+
+    return scaled
 
 
 def _with_returns(learner: Learner, told: Told) -> Learner:

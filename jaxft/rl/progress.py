@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
 from jaxft.report.tables import printable
+from jaxft.rl.converge import shown
 
 if TYPE_CHECKING:
     from jaxft.rl.loop import Course
@@ -81,8 +82,8 @@ class Progress:
 
     def _status(self, courses: Mapping[int, Course]) -> str:
         means = [course.last.mean for course in courses.values() if course.last is not None]
-        shown = f"mean return {min(means):.1f}" if means else ""
+        status = f"mean return {shown(min(means))}" if means else ""
         if len(means) > 1:
-            shown += f" to {max(means):.1f}"
+            status += f" to {shown(max(means))}"
         done = sum(course.converged is not None for course in courses.values())
-        return f"{shown}, {done} of {len(courses)} converged"
+        return f"{status}, {done} of {len(courses)} converged"

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
-from jaxft.rl.converge import Score
+from jaxft.rl.converge import Score, shown
 from jaxft.rl.loop import Course
 
 CURVES = "learning_curves"
@@ -128,10 +128,10 @@ def _grid(result: Result) -> tables.Grid:
     rows = []
     for course in result.courses:
         last = course.last
-        shown = "—" if last is None else f"{last.mean:,.1f} ({last.low:,.1f} to {last.high:,.1f})"
-        before = "—" if course.before is None else f"{course.before.mean:,.1f}"
+        after = "—" if last is None else f"{shown(last.mean)} ({shown(last.low)} to {shown(last.high)})"
+        before = "—" if course.before is None else shown(course.before.mean)
         when = f"{course.converged:,}" if course.converged is not None else course.failed or "no"
-        rows.append((str(course.seed), before, shown, when))
+        rows.append((str(course.seed), before, after, when))
     return tables.Grid(
         f"{result.agent} in {result.env}",
         ("seed", "mean return before", "after (95 % interval)", "converged after steps"),

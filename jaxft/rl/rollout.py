@@ -187,7 +187,8 @@ def episodes(env: Env, act: Act, to_env: Callable[[Array], Array], count: int, w
         choice, _ = act(look(env, now.state, now.observation), draws.fold_in(base, now.steps + STEP + 1))
         out = jax.vmap(env.step)(now.state, to_env(choice.action), draws.keys(draws.fold_in(chance, now.steps)))
         returns = now.returns + jnp.where(running, out.reward, 0.0)
-        after = Actors(now.number, now.steps + 1, out.state, out.observation, returns, now.lengths + running)
+        lengths = now.lengths + running.astype(jnp.int32)
+        after = Actors(now.number, now.steps + 1, out.state, out.observation, returns, lengths)
         return after, running & ~(out.terminated | out.truncated)
 
     def goes_on(carried: tuple[Actors, Array]) -> Array:

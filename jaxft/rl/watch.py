@@ -12,6 +12,7 @@ import numpy as np
 from jaxft import prng
 from jaxft.errors import UserError
 from jaxft.rl import converge, draws, export, rollout, show
+from jaxft.rl.converge import shown
 from jaxft.rl.program import to_env
 from jaxft.rl.setup import EVALUATION
 
@@ -30,7 +31,9 @@ def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
     play = jax.jit(lambda words: rollout.episodes(env, act, to_env(env), episodes, words))
     found = converge.score(*play(words))
     told = f"{saved.facts['agent']} in {saved.facts['env']}, seed {saved.facts['seed']}: "
-    told += f"mean return {found.mean:,.1f} ({found.low:,.1f} to {found.high:,.1f}) over {found.episodes:,} episodes"
+    told += (
+        f"mean return {shown(found.mean)} ({shown(found.low)} to {shown(found.high)}) over {found.episodes:,} episodes"
+    )
     target = Path(picture) if picture else Path(path) / "episode.gif"
     states = _states(saved, act, words)
     if target.suffix == ".png":

@@ -17,6 +17,7 @@ from jax import Array
 from jaxft.rl import policies
 from jaxft.rl.agents.actor_critic import in_passes, log_probs_of
 from jaxft.rl.agents.base import Group, Learner, Loss
+from jaxft.rl.agents.dqn import valid_of
 from jaxft.rl.env import Box, Discrete
 from jaxft.rl.networks import Network
 from jaxft.rl.policies import Choice
@@ -53,11 +54,11 @@ class Clone:
         return jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), Trace(like.seen, like.action))
 
     def act(self, learner: Learner, seen: Seen, words: Array, level: Array) -> tuple[Choice, Array]:
-        expert = jax.nn.one_hot(seen.advice, self._num_actions, dtype=jnp.bool_)
-        valid = jnp.ones(expert.shape, jnp.bool_) if seen.valid is None else seen.valid
-        others = valid & ~expert
-        noise = self._rl.clone.noise * others.any(-1, keepdims=True)
-        share = noise * others / jnp.maximum(others.sum(-1, keepdims=True), 1)
+        expert = jax.nn.one_hot(seen.advice, self._num_actions)
+        others = (1.0 - expert) * valid_of(seen, expert).astype(jnp.float32)
+        count = others.sum(-1, keepdims=True)
+        noise = jnp.where(count > 0, self._rl.clone.noise, 0.0)
+        share = noise * others / jnp.maximum(count, 1.0)
         choice = policies.choose(words, jnp.log(share + (1.0 - noise) * expert))
         return choice, jnp.zeros(choice.action.shape, jnp.float32)
 
