@@ -1,13 +1,14 @@
 """How much do bandit policies lose by what they do not know?
 
-    python benchmarks/rl_recommend.py                    # about 3 minutes on two cores
+    python benchmarks/rl_recommend.py                    # about 4 minutes on two cores
     python benchmarks/rl_recommend.py --users 16
 
 Regret: the expected reward of the best action less that of the chosen one, summed over an episode; the oracle's is 0.
-First `recommend`: 1,000 visits of a user whose taste drifts, 10 of 50 texts offered at each. Each policy's settings are
-the ones of least regret, of a small grid, with 16 users whom the measurement does not meet. Then ten arms of fixed
-means, 10,000 pulls, policies as they come, beside what theory says of them. The mean over users (seeds) has a 95 %
-bootstrap interval. Writes results/rl_recommend.{json,md}, and its block of README.md where that has one.
+First `recommend`: 1,000 visits of a user whose taste drifts, 10 of 50 texts offered at each and one shown; then
+`recommend_slate`, three shown in order. Each policy's settings are the ones of least regret, of a small grid, with 16
+users whom the measurement does not meet. Then ten arms of fixed means, 10,000 pulls, policies as they come, beside what
+theory says of them. The mean over users (seeds) has a 95 % bootstrap interval. Writes results/rl_recommend.{json,md},
+and its block of README.md where that has one.
 """
 
 from __future__ import annotations
@@ -87,19 +88,19 @@ def told(regret: np.ndarray, reward: np.ndarray, setting: dict[str, float]) -> d
     }
 
 
-def recommend(users: int) -> dict[str, dict[str, Any]]:
-    """Policy -> its line, on texts."""
-    env = envs.make("recommend")
+def recommend(name: str, users: int) -> dict[str, dict[str, Any]]:
+    """Policy -> its line, in an environment of texts."""
+    env = envs.make(name)
     assert isinstance(env, Recommend)
     items = len(env.items)
     found = {}
     regret, reward = regrets(env, lambda: bandits.counting(bandits.anything, items), VISITS, words(SEED, users))
     found["random"] = told(regret[0], reward[0], {})
-    for name, (score, keyword, values) in GRIDS.items():
+    for policy, (score, keyword, values) in GRIDS.items():
 
-        def policy_of(value: Any, forget: Any, score: Any = score, keyword: Any = keyword, name: str = name) -> Any:
+        def policy_of(value: Any, forget: Any, score: Any = score, keyword: Any = keyword, policy: str = policy) -> Any:
             chosen = score if keyword is None else partial(score, **{keyword: value})
-            if name in LINEAR:
+            if policy in LINEAR:
                 return bandits.linear(chosen, env.features, forget)
             return bandits.counting(chosen, items, forget)
 
@@ -110,8 +111,8 @@ def recommend(users: int) -> dict[str, dict[str, Any]]:
         setting = {"forget": round(float(best[1]), 4)}
         if keyword is not None:
             setting = {keyword: round(float(best[0]), 4), **setting}
-        found[name] = told(regret[0], reward[0], setting)
-        print(name, found[name]["regret"], found[name]["interval"], setting, flush=True)
+        found[policy] = told(regret[0], reward[0], setting)
+        print(name, policy, found[policy]["regret"], found[policy]["interval"], setting, flush=True)
     return found
 
 
@@ -155,13 +156,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--users", type=int, default=64, help="of each policy")
     options = parser.parse_args()
-    on_texts, on_arms = recommend(options.users), arms(options.users)
+    on_texts = {name: recommend(name, options.users) for name in ("recommend", "recommend_slate")}
+    on_arms = arms(options.users)
     means = np.array(MEANS)
     bound, least = bandits.ucb_bound(means, PULLS), bandits.lai_robbins(means) * np.log(PULLS)
     device = machine.gpu() or machine.cpu()
     text = "\n\n".join(
         [
-            table(on_texts, f"recommend, {VISITS:,} visits"),
+            *(table(lines, f"{name}, {VISITS:,} visits") for name, lines in on_texts.items()),
             table(on_arms, f"ten arms, {PULLS:,} pulls"),
             f"UCB1's regret is at most {bound:,.0f} (Auer et al. 2002); ln(pulls) times Lai and Robbins' constant, "
             f"which holds in the limit, is {least:,.0f}. {options.users} users or seeds; {device}, {machine.today()}.",
@@ -172,7 +174,7 @@ def main() -> None:
         "device": device,
         "versions": machine.versions("jax"),
         "users": options.users,
-        "recommend": on_texts,
+        **on_texts,
         "arms": on_arms,
         "ucb_bound": bound,
         "lai_robbins": least,

@@ -1,7 +1,7 @@
 """Bandit policies and their regret, on the device.
 
 A policy is a score for each arm on offer, a pure function of random words, statistics and step; the arm of highest
-score is pulled. Counting policies know arms by their number:
+score is pulled, or the best few in order. Counting policies know arms by their number:
 
     ucb                 mean + sqrt(width · ln t / n), UCB1 with width 2            (Auer et al. 2002)
     thompson_beta       a draw from Beta(1 + wins, 1 + losses), rewards 0 or 1      (Thompson 1933)
@@ -45,6 +45,21 @@ class Offer(NamedTuple):
     contexts: Array
 
 
+class Feedback(NamedTuple):
+    """What an action told of S arms. arms: int32 [S]. contexts: f32 [S, F]. rewards: f32 [S]. weights: f32 [S], 0
+    for an arm that it told nothing of."""
+
+    arms: Array
+    contexts: Array
+    rewards: Array
+    weights: Array
+
+    @classmethod
+    def of_one(cls, offer: Offer, action: Array, reward: Array) -> Feedback:
+        """Of the arm that was chosen alone."""
+        return cls(offer.arms[action][None], offer.contexts[action][None], reward[None], jnp.ones(1, jnp.float32))
+
+
 class Bandit(Protocol):
     """An environment (jaxft/rl/env.py) that says what it offers and what that is worth."""
 
@@ -53,7 +68,15 @@ class Bandit(Protocol):
     def step(self, state: Any, action: Array, key: Array) -> Outcome: ...
 
     def offer(self, state: Any) -> Offer:
-        """What may be chosen now; action i is the i-th arm of it."""
+        """What may be chosen now."""
+        ...
+
+    def choose(self, scores: Array) -> Array:
+        """The action int32 [] that goes with scores f32 [A] of the arms on offer."""
+        ...
+
+    def feedback(self, state: Any, action: Array, outcome: Outcome) -> Feedback:
+        """What an action in a state, and its outcome, tell."""
         ...
 
     def expected_reward(self, state: Any) -> Array:
@@ -175,12 +198,12 @@ def _gamma(words: Array, shape: Array) -> Array:
 
 @dataclass(frozen=True)
 class Policy:
-    """begin: () -> statistics. scores: (words, statistics, step, offer) -> f32 [A]. learn: (statistics, number of the
-    arm, its context, reward) -> statistics."""
+    """begin: () -> statistics. scores: (words, statistics, step, offer) -> f32 [A]. learn: (statistics, feedback) ->
+    statistics."""
 
     begin: Callable[[], Any]
     scores: Callable[[Array, Any, Array, Offer], Array]
-    learn: Callable[[Any, Array, Array, Array], Any]
+    learn: Callable[[Any, Feedback], Any]
 
 
 def counting(score: Callable[[Array, Counts, Array], Array], arms: int, forget: float = 1.0) -> Policy:
@@ -192,9 +215,10 @@ def counting(score: Callable[[Array, Counts, Array], Array], arms: int, forget: 
     def scores(words: Array, counts: Counts, step: Array, offer: Offer) -> Array:
         return score(words, counts, step)[offer.arms]
 
-    def learn(counts: Counts, arm: Array, context: Array, reward: Array) -> Counts:
-        pulled = (jnp.arange(arms) == arm).astype(jnp.float32)
-        return Counts(counts.pulls * forget + pulled, counts.total * forget + pulled * reward)
+    def learn(counts: Counts, told: Feedback) -> Counts:
+        pulled = jnp.where(jnp.arange(arms)[:, None] == told.arms[None], told.weights[None], 0.0)
+        pulls, total = jnp.sum(pulled, axis=1), jnp.sum(pulled * told.rewards[None], axis=1)
+        return Counts(counts.pulls * forget + pulls, counts.total * forget + total)
 
     return Policy(begin, scores, learn)
 
@@ -208,9 +232,11 @@ def linear(score: Callable[[Array, Linear, Array, Array], Array], features: int,
     def scores(words: Array, statistics: Linear, step: Array, offer: Offer) -> Array:
         return score(words, statistics, step, offer.contexts)
 
-    def learn(statistics: Linear, arm: Array, context: Array, reward: Array) -> Linear:
-        gram = statistics.gram * forget + context[:, None] * context[None]
-        return Linear(gram, statistics.moment * forget + reward * context)
+    def learn(statistics: Linear, told: Feedback) -> Linear:
+        weighted = told.contexts * told.weights[:, None]
+        gram = jnp.einsum("sf,sg->fg", weighted, told.contexts, precision="highest")
+        moment = jnp.sum(weighted * told.rewards[:, None], axis=0)
+        return Linear(statistics.gram * forget + gram, statistics.moment * forget + moment)
 
     return Policy(begin, scores, learn)
 
@@ -237,12 +263,10 @@ def play(bandit: Bandit, policy: Policy, words: Array, steps: int) -> tuple[Any,
 
     def one(now: tuple[Any, Any], given: tuple[Array, Array, Array]) -> tuple[tuple[Any, Any], Played]:
         (state, statistics), (step, chance, choice) = now, given
-        offer = bandit.offer(state)
-        scores = policy.scores(choice, statistics, step, offer)
-        action = jnp.argmax(scores).astype(jnp.int32)
+        action = bandit.choose(policy.scores(choice, statistics, step, bandit.offer(state)))
         out = bandit.step(state, action, draws.keys(chance))
         worth = bandit.expected_reward(state)
-        statistics = policy.learn(statistics, offer.arms[action], offer.contexts[action], out.reward)
+        statistics = policy.learn(statistics, bandit.feedback(state, action, out))
         return (out.state, statistics), Played(action, out.reward, jnp.max(worth) - worth[action])
 
     begun = (state, policy.begin())

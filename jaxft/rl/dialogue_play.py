@@ -153,11 +153,11 @@ class Game:
 
     def expert(self, choices: Choices | None = None) -> Callable[[jax.Array], jax.Array]:
         """Features f32 [..., K + 1] of the environment -> action int32 [...] of a policy, the optimal one if none."""
-        table = jnp.asarray(self.optimal if choices is None else choices)
-        codes = jnp.asarray(self._codes(self.margins))
-        weights = jnp.asarray(self._weights, jnp.int32)
+        chosen = self.optimal if choices is None else choices
 
         def act(features: jax.Array) -> jax.Array:
+            table, codes = jnp.asarray(chosen), jnp.asarray(self._codes(self.margins))
+            weights = jnp.asarray(self._weights, jnp.int32)
             net = jnp.round(features[..., :-1]).astype(jnp.int32)
             asked = jnp.round(features[..., -1] * self.questions).astype(jnp.int32)
             order = jnp.argsort(jnp.abs(net), axis=-1, stable=True).astype(jnp.int32)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxft import assets, prng
 from jaxft.data import corpus
 from jaxft.errors import UserError
+from jaxft.recipe import Recipe
 from jaxft.rl.utterances import tokenizer_of
 
 _FORMAT = b"1"
@@ -24,13 +25,11 @@ _FORMAT = b"1"
 MAX_TOKENS = 64
 
 
-def some_texts(data: str, count: int, seed: int) -> list[str]:
-    """So many texts of a data set's training file, all different, chosen by `seed`."""
-    from jaxft.rl.envs.label_bandit import recipe_for
-
-    texts = corpus.load(recipe_for(data)).splits["train"].texts
+def some_texts(recipe: Recipe, count: int, seed: int) -> list[str]:
+    """So many texts of a recipe's training split, all different, chosen by `seed`."""
+    texts = corpus.load(recipe).splits["train"].texts
     if count > len(set(texts)):
-        raise UserError("rl.env.items", f"{count} are wanted, but {data} has {len(set(texts))}")
+        raise UserError("rl.env.items", f"{count} are wanted, but {recipe.data.train} has {len(set(texts))}")
     order = prng.permutation(prng.stream("subsample", seed), len(texts), np.arange(len(texts)))
     return list(dict.fromkeys(texts[at] for at in order))[:count]
 

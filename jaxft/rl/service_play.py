@@ -180,11 +180,11 @@ class Desk:
     def expert(self, choices: Choices | None = None) -> Callable[[jax.Array], jax.Array]:
         """Features f32 [..., O + 2M + 1] of the environment -> action int32 [...] of a policy, the optimal one if
         none."""
-        table = jnp.asarray(self.optimal if choices is None else choices)
-        codes = jnp.asarray(self._codes(self.counts).astype(np.uint32))
-        weights, kinds = jnp.asarray(self._weights.astype(np.uint32)), self.opens.shape[1]
+        chosen, kinds = self.optimal if choices is None else choices, self.opens.shape[1]
 
         def act(features: jax.Array) -> jax.Array:
+            table, codes = jnp.asarray(chosen), jnp.asarray(self._codes(self.counts).astype(np.uint32))
+            weights = jnp.asarray(self._weights.astype(np.uint32))
             opening = jnp.argmax(features[..., :kinds], axis=-1)
             counts = jnp.round(features[..., kinds:-1]).astype(jnp.uint32)
             code = jnp.sum(counts * weights.reshape((1,) * (counts.ndim - 1) + (-1,)), axis=-1)

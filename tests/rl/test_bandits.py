@@ -12,7 +12,7 @@ import scipy.stats
 
 from jaxft.errors import UserError
 from jaxft.rl import bandits, draws, envs
-from jaxft.rl.bandits import Counts, Linear, counting, linear
+from jaxft.rl.bandits import Counts, Feedback, Linear, counting, linear
 from jaxft.rl.envs.arms import MEANS, Arms
 
 SEEDS, STEPS = 8, 10_000
@@ -96,7 +96,8 @@ def regression() -> tuple[Linear, np.ndarray, np.ndarray, np.ndarray]:
     policy = linear(bandits.lin_ucb, 3, forget=0.9)
     statistics = policy.begin()
     for one, reward in zip(x, y, strict=True):
-        statistics = policy.learn(statistics, jnp.int32(0), jnp.asarray(one, jnp.float32), jnp.float32(reward))
+        offer = bandits.Offer(jnp.zeros(1, jnp.int32), jnp.asarray(one[None], jnp.float32))
+        statistics = policy.learn(statistics, Feedback.of_one(offer, jnp.int32(0), jnp.float32(reward)))
     weights = 0.9 ** np.arange(20)[::-1]
     inverse = np.linalg.inv((x * weights[:, None]).T @ x + 2 * np.eye(3))
     return statistics, contexts, inverse, inverse @ (x.T @ (weights * y))
@@ -123,10 +124,18 @@ def test_lin_thompson_draws_coefficients_from_their_posterior(regression):
 def test_statistics_count_and_forget():
     policy = counting(bandits.ucb, 3, forget=0.5)
     counts = policy.begin()
-    for arm, reward in ((0, 1.0), (2, 0.5), (0, 0.0)):
-        counts = policy.learn(counts, jnp.int32(arm), jnp.ones(1), jnp.float32(reward))
-    assert counts.pulls.tolist() == [1.25, 0.0, 0.5]
-    assert counts.total.tolist() == [0.25, 0.0, 0.25]
+    for arms, rewards, weights in (((0, 1), (1.0, 1.0), (1.0, 0.0)), ((2, 1), (0.5, 1.0), (1.0, 1.0))):
+        told = Feedback(jnp.asarray(arms), jnp.ones((2, 1)), jnp.asarray(rewards), jnp.asarray(weights))
+        counts = policy.learn(counts, told)
+    assert counts.pulls.tolist() == [0.5, 1.0, 1.0]
+    assert counts.total.tolist() == [0.5, 1.0, 0.5]
+    policy = linear(bandits.lin_ucb, 2, forget=0.5)
+    both = jnp.asarray([[1.0, 2.0], [3.0, 1.0]]), jnp.asarray([1.0, 2.0])
+    told = Feedback(jnp.zeros(2, jnp.int32), *both, jnp.asarray([1.0, 1.0]))
+    once = policy.learn(policy.begin(), told)
+    assert once.gram.tolist() == [[10.0, 5.0], [5.0, 5.0]] and once.moment.tolist() == [7.0, 4.0]
+    twice = policy.learn(once, told._replace(weights=jnp.asarray([1.0, 0.0])))
+    assert twice.gram.tolist() == [[6.0, 4.5], [4.5, 6.5]] and twice.moment.tolist() == [4.5, 4.0]
 
 
 # --- regret ----------------------------------------------------------------------------------------------------------

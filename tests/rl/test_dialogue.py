@@ -177,6 +177,9 @@ def test_the_expert_asks_for_the_least_certain_and_guesses_what_it_saw():
     )
     assert act(features).tolist() == [3, 6 + 0b101101, 6 + 0b100001]
     assert int(act(features[0])) == 3
+    fresh = envs.make("twenty_questions", observation="features")
+    assert isinstance(fresh, TwentyQuestions)
+    assert int(jax.jit(lambda key: fresh.expert(fresh.reset(key)[0]))(jax.random.key(0))) == 0
 
 
 # --- the text --------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_splits_labels_and_tokens_are_those_of_a_supervised_run(bandits, few):
     assert set(setup.datasets) == set(made) and sum(env.num_examples for env in made.values()) == 400
     assert len({env.tokens.shape[1] for env in made.values()}) == 1
     for split, env in made.items():
+        assert env.split == split
         data = setup.datasets[split]
         assert env.labels == setup.labels
         assert env.targets.tolist() == data.targets.tolist()
@@ -72,7 +73,7 @@ def test_a_reset_shows_an_example_and_a_step_ends_the_episode(bandits):
     assert (np.asarray(seen["positions"]).max(1) == real - 1).all()
     assert seen["firsts"].shape == (4000, 1)
     step = jax.jit(jax.vmap(env.step))
-    right = env.targets[state.index]
+    right = jax.vmap(env.expert)(state)
     for wrong in (0, 1):
         out = step(state, (right + wrong) % len(env.labels), draws.keys(words(1, 4000)))
         assert (np.asarray(out.reward) == 1 - wrong).all()

@@ -12,7 +12,8 @@ import pytest
 
 from jaxft.errors import UserError
 from jaxft.rl import bandits, draws, envs
-from jaxft.rl.envs.recommend import SLATE, Recommend, RecommendSlate
+from jaxft.rl.envs.label_bandit import recipe_for
+from jaxft.rl.envs.recommend import SLATE, Recommend, RecommendSlate, of_items
 from jaxft.rl.item_features import embed, principal, some_texts
 
 
@@ -23,9 +24,7 @@ def words(seed: int, count: int) -> jax.Array:
 def made(name: str = "recommend", **settings: Any) -> Recommend:
     """On random items; no model."""
     items = principal(np.random.default_rng(0).normal(size=(30, 40)), 8)
-    env = envs.make(name, items=items, **settings)
-    assert isinstance(env, Recommend)
-    return env
+    return of_items(name, items, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +60,7 @@ def test_clicks_come_with_the_expected_reward(env):
     expected = np.asarray(env.expected_reward(state))
     items, taste = np.asarray(env.items)[np.asarray(state.offered)], np.asarray(state.taste)
     assert np.allclose(expected, 1 / (1 + np.exp(2 - 2 * items @ taste)), atol=1e-6)
+    assert int(env.expert(state)) == expected.argmax()
     step = jax.jit(jax.vmap(env.step, (None, None, 0)))
     for action in range(0, 10, 3):
         out = step(state, jnp.int32(action), draws.keys(words(2, 10_000)))
@@ -132,6 +132,20 @@ def test_only_what_was_looked_at_tells_of_the_taste(slates):
         assert abs(looked[:, place].mean() - rate) <= 4 * np.sqrt(rate * (1 - rate) / 5000)
 
 
+def test_scores_choose_the_slate_in_their_order_and_feedback_tells_of_it(slates):
+    scores = jnp.asarray([0.1, 0.9, 0.3, 0.2, 0.8, 0.0])
+    action = slates.choose(scores)
+    assert slates.orders[int(action)].tolist() == [1, 4, 2]
+    state, _ = jax.jit(slates.reset)(jax.random.key(8))
+    out = jax.jit(jax.vmap(slates.step, (None, None, 0)))(state, action, draws.keys(words(9, 10_000)))
+    told = jax.jit(jax.vmap(slates.feedback, (None, None, 0)))(state, action, out)
+    assert (np.asarray(told.arms) == np.asarray(state.offered)[[1, 4, 2]]).all()
+    assert (np.asarray(told.contexts) == np.asarray(slates.offer(state).contexts)[[1, 4, 2]]).all()
+    assert (np.asarray(told.rewards).sum(1) == np.asarray(out.reward)).all()
+    assert (np.asarray(told.weights)[:, 0] == 1).all() and (told.rewards <= told.weights).all()
+    assert 0 < np.mean(out.reward) < 1
+
+
 # --- items -----------------------------------------------------------------------------------------------------------
 
 
@@ -161,8 +175,8 @@ def test_items_are_embedded_once(minilm, monkeypatch, tmp_path):
 
 
 def test_real_texts_make_an_environment(minilm, trec):
-    texts = some_texts("trec", 50, 0)
-    assert len(set(texts)) == 50 and texts != some_texts("trec", 50, 1)
+    texts = some_texts(recipe_for("trec"), 50, 0)
+    assert len(set(texts)) == 50 and texts != some_texts(recipe_for("trec"), 50, 1)
     env = envs.make("recommend", model=str(minilm))
     assert isinstance(env, Recommend) and env.items.shape == (50, 16)
     seen = jax.eval_shape(env.reset, jax.random.key(0))[1]
@@ -171,7 +185,7 @@ def test_real_texts_make_an_environment(minilm, trec):
 
 def test_bad_settings_are_refused():
     wrong: tuple[dict[str, Any], ...]
-    wrong = {"choices": 2}, {"choices": 31}, {"drift": 1.0}, {"max_steps": 0}, {"patience": 0.5}
+    wrong = {"choices": 2}, {"choices": 31}, {"drift": 1.0}, {"max_steps": 0}, {"patience": 1.0}
     for settings in wrong:
         with pytest.raises(UserError):
             made(**settings)

@@ -149,6 +149,7 @@ def test_openings_and_answers_come_with_their_chances(env):
 def test_ends_and_their_rewards(env):
     key, step = jax.random.key(0), jax.jit(env.step)
     fresh = jax.jit(env.reset)(key)[0]._replace(intent=jnp.int32(2))
+    assert int(jax.jit(env.expert)(fresh)) == env.desk.optimal[int(fresh.turns[0]) // PHRASINGS, 0]
     late = fresh._replace(asked=jnp.int32(8))
     assert env.actions.count == 14 and env.max_steps == 9
     for state, action, reward in ((fresh, 7, 10), (fresh, 5, -20), (fresh, 12, -20), (fresh, 13, -5), (late, 4, -20)):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxft.errors import UserError
 from jaxft.rl import draws
-from jaxft.rl.bandits import Offer
+from jaxft.rl.bandits import Feedback, Offer
 from jaxft.rl.env import Discrete, Outcome
 
 NAMES = {
@@ -56,6 +56,14 @@ class Arms:
         """All arms; the context of one is its unit vector."""
         count = len(self.means)
         return Offer(jnp.arange(count, dtype=jnp.int32), jnp.eye(count, dtype=jnp.float32))
+
+    def choose(self, scores: jax.Array) -> jax.Array:
+        """The arm of highest score."""
+        return jnp.argmax(scores).astype(jnp.int32)
+
+    def feedback(self, state: jax.Array, action: jax.Array, outcome: Outcome) -> Feedback:
+        """The reward of the arm that was chosen."""
+        return Feedback.of_one(self.offer(state), action, outcome.reward)
 
     def expected_reward(self, state: jax.Array) -> jax.Array:
         """Of each arm, f32 [K]."""

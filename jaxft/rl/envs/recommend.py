@@ -22,16 +22,18 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import UserError
+from jaxft.recipe import Recipe
 from jaxft.rl import draws
-from jaxft.rl.bandits import Offer
+from jaxft.rl.bandits import Feedback, Offer
 from jaxft.rl.env import Discrete, Outcome
+from jaxft.rl.envs.label_bandit import recipe_for
 from jaxft.rl.item_features import embed, principal, some_texts
 
 NAMES = {
@@ -45,12 +47,15 @@ MEMORY = 0.95
 
 
 class State(NamedTuple):
-    """taste, profile, clicks: f32 [d]. offered: int32 [A], numbers of items. step: int32 []."""
+    """taste, profile, clicks: f32 [d]. offered: int32 [A], numbers of items. looked, clicked: f32 [shown], 1 for the
+    items of the last visit that were. step: int32 []."""
 
     taste: jax.Array
     profile: jax.Array
     clicks: jax.Array
     offered: jax.Array
+    looked: jax.Array
+    clicked: jax.Array
     step: jax.Array
 
 
@@ -72,6 +77,11 @@ class Recommend:
         return Discrete(self.choices)
 
     @property
+    def shown(self) -> int:
+        """Items a visit."""
+        return 1
+
+    @property
     def features(self) -> int:
         """Numbers of a context."""
         return self.items.shape[1] + 2
@@ -82,7 +92,8 @@ class Recommend:
         taste, said = jnp.split(draws.normal(own[0], 2 * size), 2)
         profile = (taste + said) * np.float32(np.sqrt(0.5))
         offered = self._offered(draws.uniform(own[1], len(self.items)))
-        state = State(taste, profile, jnp.zeros(size, jnp.float32), offered, jnp.int32(0))
+        none = jnp.zeros(self.shown, jnp.float32)
+        state = State(taste, profile, jnp.zeros(size, jnp.float32), offered, none, none, jnp.int32(0))
         return state, self.observe(state)
 
     def step(self, state: State, action: jax.Array, key: jax.Array) -> Outcome:
@@ -90,14 +101,16 @@ class Recommend:
         own, shown = _two(key), self._shown(action)
         noise = draws.normal(own[0], len(state.taste))
         numbers = draws.uniform(own[1], len(self.items) + 2 * len(shown))
-        looked, clicked = self._visit(numbers[len(self.items) :], self.interest(state)[shown])
-        told = jnp.where(looked, clicked.astype(jnp.float32) - jax.nn.sigmoid(jnp.float32(self.bias)), 0.0)
+        visit = self._visit(numbers[len(self.items) :], self.interest(state)[shown])
+        looked, clicked = (x.astype(jnp.float32) for x in visit)
+        told = looked * (clicked - jax.nn.sigmoid(jnp.float32(self.bias)))
         clicks = MEMORY * state.clicks + _times(told, self.items[state.offered[shown]])
         kept, new = (np.float32(np.sqrt(share)) for share in (1 - self.drift, self.drift))
         offered = self._offered(numbers[: len(self.items)])
-        after = State(kept * state.taste + new * noise, state.profile, clicks, offered, state.step + 1)
+        taste = kept * state.taste + new * noise
+        after = State(taste, state.profile, clicks, offered, looked, clicked, state.step + 1)
         truncated = after.step >= self.max_steps
-        reward = jnp.any(clicked).astype(jnp.float32)
+        reward = jnp.sum(clicked)
         return Outcome(after, self.observe(after), reward, jnp.zeros_like(truncated), truncated)
 
     def observe(self, state: State) -> jax.Array:
@@ -112,11 +125,24 @@ class Recommend:
         """Of each action, f32."""
         return self.interest(state)
 
+    def expert(self, state: State) -> jax.Array:
+        """The action of highest expected reward, int32 []; it knows the taste."""
+        return jnp.argmax(self.expected_reward(state)).astype(jnp.int32)
+
     def offer(self, state: State) -> Offer:
         """The items on offer; a context is 1, the item, and how well it goes with the profile: f32 [A, d + 2]."""
         items = self.items[state.offered]
         ones, fits = jnp.ones((self.choices, 1), jnp.float32), _times(items, state.profile)[:, None]
         return Offer(state.offered, jnp.concatenate([ones, items, fits], axis=1))
+
+    def choose(self, scores: jax.Array) -> jax.Array:
+        """The action that shows the items of highest score, best first."""
+        return jnp.argmax(scores).astype(jnp.int32)
+
+    def feedback(self, state: State, action: jax.Array, outcome: Outcome) -> Feedback:
+        """Clicks on the items that were looked at."""
+        offer, shown, after = self.offer(state), self._shown(action), outcome.state
+        return Feedback(offer.arms[shown], offer.contexts[shown], after.clicked, after.looked)
 
     def _offered(self, numbers: jax.Array) -> jax.Array:
         """Different items, any set alike. numbers: uniform f32 [I]."""
@@ -140,6 +166,10 @@ class RecommendSlate(Recommend):
     patience: float = 0.7
 
     @property
+    def shown(self) -> int:
+        return SLATE
+
+    @property
     def orders(self) -> np.ndarray:
         """Places in the offer by action: int32 [actions, 3]."""
         return np.array(list(itertools.permutations(range(self.choices), SLATE)), np.int32)
@@ -150,12 +180,16 @@ class RecommendSlate(Recommend):
 
     def expected_reward(self, state: State) -> jax.Array:
         """Of each action, f32: the probability that any item is looked at and clicked."""
-        interest = self.interest(state)[jnp.asarray(self.orders)]
+        interest = jnp.take(self.interest(state), jnp.asarray(self.orders), mode="clip")
         total = jnp.zeros(len(interest), jnp.float32)
         for place in reversed(range(SLATE)):
             here = interest[:, place]
             total = here + (1.0 - here) * self.patience * total if place < SLATE - 1 else here
         return total
+
+    def choose(self, scores: jax.Array) -> jax.Array:
+        best = jax.lax.top_k(scores, SLATE)[1]
+        return jnp.argmax(jnp.all(jnp.asarray(self.orders) == best[None], axis=1)).astype(jnp.int32)
 
     def _shown(self, action: jax.Array) -> jax.Array:
         return jnp.asarray(self.orders)[action.astype(jnp.int32)]
@@ -179,29 +213,40 @@ def _times(left: jax.Array, right: jax.Array) -> jax.Array:
 def make(
     name: str,
     *,
-    data: str = "trec",
+    data: str | Recipe = "trec",
     model: str = "minilm",
     count: int = 50,
     size: int = 16,
     item_seed: int = 0,
-    items: np.ndarray | None = None,
-    **settings: float,
+    choices: int = 10,
+    drift: float = 0.001,
+    slope: float = 2.0,
+    bias: float = -2.0,
+    patience: float = 0.7,
+    max_steps: int = 1000,
 ) -> Recommend:
-    """data: of which texts are taken. model: embeds them. count, size: of items and of their numbers. item_seed:
-    chooses texts. items: f32 [I, d] instead of all that. settings: choices, drift, slope, bias, max_steps, and
-    patience of `recommend_slate`."""
-    kind = {"recommend": Recommend, "recommend_slate": RecommendSlate}[name]
-    if items is None:
-        items = principal(embed(some_texts(data, count, item_seed), model), size)
-    known = set(kind.__dataclass_fields__) - {"name", "items", "threshold"}
-    if set(settings) - known:
-        what = f"there is no {', '.join(sorted(set(settings) - known))}"
-        raise UserError("rl.env", what, f"known: {', '.join(sorted(known))}")
-    made = kind(name, jnp.asarray(items, jnp.float32), **settings)  # pyright: ignore[reportArgumentType]
-    if not SLATE <= made.choices <= len(made.items):
-        raise UserError("rl.env.choices", f"must lie between {SLATE} and {len(made.items)}, is {made.choices}")
-    if not 0 <= made.drift < 1:
-        raise UserError("rl.env.drift", f"is a rate from 0 up to but not including 1, is {made.drift}")
-    if made.max_steps < 1:
-        raise UserError("rl.env.max_steps", f"must be at least 1, is {made.max_steps}")
-    return made
+    """data: a recipe whose training texts are taken, or what `label_bandit` takes. model: embeds them. count, size: of
+    items and of their numbers. item_seed: chooses texts. choices: items on offer. The rest: see above; patience is
+    read by `recommend_slate` alone."""
+    texts = some_texts(recipe_for(data) if isinstance(data, str) else data, count, item_seed)
+    items = principal(embed(texts, model), size)
+    return of_items(
+        name, items, choices=choices, drift=drift, slope=slope, bias=bias, patience=patience, max_steps=max_steps
+    )
+
+
+def of_items(name: str, items: np.ndarray, *, patience: float = 0.7, **settings: Any) -> Recommend:
+    """As `make`, with items f32 [I, d] as they are, and no model."""
+    array = jnp.asarray(items, jnp.float32)
+    if name == "recommend_slate":
+        found = RecommendSlate(name, array, **settings, patience=patience)
+    else:
+        found = Recommend(name, array, **settings)
+    if not SLATE <= found.choices <= len(array):
+        raise UserError("rl.env.choices", f"must lie between {SLATE} and {len(array)}, is {found.choices}")
+    for what, rate in (("drift", found.drift), ("patience", patience)):
+        if not 0 <= rate < 1:
+            raise UserError(f"rl.env.{what}", f"is a rate from 0 up to but not including 1, is {rate}")
+    if found.max_steps < 1:
+        raise UserError("rl.env.max_steps", f"must be at least 1, is {found.max_steps}")
+    return found

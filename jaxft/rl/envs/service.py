@@ -151,6 +151,10 @@ class Service:
         share = state.asked.astype(jnp.float32) / self.desk.questions
         return jnp.concatenate([opening.astype(jnp.float32), counts.astype(jnp.float32), share[None]])
 
+    def expert(self, state: State) -> jax.Array:
+        """The action of optimal play, int32 []."""
+        return self.desk.expert()(self.features(state))
+
     def transcript(self, state: State) -> list[str]:
         """The dialogue of one state, for people to read."""
         texts = turn_texts()
