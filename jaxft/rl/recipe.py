@@ -71,6 +71,21 @@ class Ppo:
 
 
 @dataclass(frozen=True)
+class SelfPlay:
+    """AlphaZero's self-play (Silver et al. 2018) with the search of Gumbel MuZero (Danihelka et al. 2022)."""
+
+    simulations: int = 32
+    """A move, in self-play and in evaluations."""
+    buffer: int = 20_000
+    """Positions that are remembered."""
+    updates: int = 16
+    """An iteration."""
+    opening: int = 4
+    """A game begins with 0 to so many random moves."""
+    value_weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Clone:
     """Supervised learning from an expert's actions, in environments that have one."""
 
@@ -86,7 +101,7 @@ class Rl:
     """`jaxft rl --list` names them."""
     options: str = ""
     """Of the environment, such as "observation=features, noise=0.2"."""
-    agent: Literal["q_learning", "dqn", "reinforce", "ppo", "clone"] = "dqn"
+    agent: Literal["q_learning", "dqn", "reinforce", "ppo", "alphazero", "clone"] = "dqn"
     seeds: int = 1
     """Runs at once: seed, seed + 1, ... in every stream that `seeds` does not set."""
     steps: int = 200_000
@@ -101,6 +116,7 @@ class Rl:
     network: Network = field(default_factory=Network)
     dqn: Dqn = field(default_factory=Dqn)
     ppo: Ppo = field(default_factory=Ppo)
+    selfplay: SelfPlay = field(default_factory=SelfPlay)
     clone: Clone = field(default_factory=Clone)
     eval_every: int = 10_000
     """Steps between evaluations."""
@@ -197,6 +213,10 @@ def _check_rl(recipe: RlRecipe, problems: Problems) -> None:
     at_least(problems, "rl.dqn", rl.dqn, 1, "buffer", "updates", "target_every")
     at_least(problems, "rl.dqn", rl.dqn, 0, "learning_starts")
     at_least(problems, "rl.ppo", rl.ppo, 1, "epochs")
+    at_least(problems, "rl.selfplay", rl.selfplay, 1, "simulations", "buffer", "updates")
+    at_least(problems, "rl.selfplay", rl.selfplay, 0, "opening")
+    if rl.agent == "alphazero" and recipe.train.micro_batches != 1:
+        problems.add("train.micro_batches", "self-play is one group of games", "1; `rl.seeds` share the devices' time")
     rates(problems, "rl.ppo", rl.ppo, "clip")
     if not 0 <= rl.ppo.gae_lambda <= 1:
         problems.add("rl.ppo.gae_lambda", f"must lie between 0 and 1, is {rl.ppo.gae_lambda}")

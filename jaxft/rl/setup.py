@@ -20,6 +20,7 @@ from jaxft.recipe import Recipe
 from jaxft.rl import agents, draws, envs
 from jaxft.rl.agents.base import Agent
 from jaxft.rl.agents.table import TableNetwork
+from jaxft.rl.alphazero import THRESHOLDS, BoardPlayer, SelfPlayProgram
 from jaxft.rl.encoder import Encoder
 from jaxft.rl.env import Box, Env
 from jaxft.rl.networks import Mlp, Network
@@ -84,7 +85,9 @@ class Setup:
         """Initial (trainable, frozen) parameters of the run with that seed."""
         return self.network.init(prng.stream("init", self.stream_seeds(seed)["init"]))
 
-    def program(self) -> Program:
+    def program(self) -> Program | SelfPlayProgram:
+        if isinstance(self.agent, BoardPlayer):
+            return SelfPlayProgram(self.recipe, self.agent, self.optimiser)
         mesh = devices.choose(self.recipe.mesh.data, self.recipe.train.micro_batches)
         return Program(self.recipe, self.env, self.judge, self.agent, self.optimiser, self.threshold, mesh)
 
@@ -95,12 +98,14 @@ def set_up(chosen: RlRecipe) -> Setup:
     rl = chosen.rl
     env = make_env(chosen)
     agents.check(chosen, env)
-    threshold = rl.threshold if rl.threshold is not None else env.threshold
+    plays = rl.agent == "alphazero"
+    own = THRESHOLDS[rl.env] if plays else env.threshold
+    threshold = rl.threshold if rl.threshold is not None else own
     if rl.stop and threshold is None:
         what = f"{rl.env} names no mean return at which it counts as solved, so nothing tells when to stop"
         raise UserError("rl.threshold", what, "set it, or set rl.stop to false")
-    network = make_network(chosen, env)
-    agent = agents.make(chosen, env, network)
+    network: Any = BoardPlayer(chosen, env) if plays else make_network(chosen, env)
+    agent: Any = network if plays else agents.make(chosen, env, network)
     iterations = rl.steps // (rl.num_envs * rl.rollout)
     optimiser = optim.make(chosen.optim, iterations * agent.num_updates)
     per_round = max(1, rl.eval_every // (rl.num_envs * rl.rollout))

@@ -1,4 +1,4 @@
-"""Agents by name."""
+"""Agents by name; `alphazero`, which acts by search and has a program of its own, is in rl/alphazero.py."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ LINES = {
     "dqn": "deep Q-learning: double, target network, replay buffer",
     "reinforce": "policy gradient with a value baseline; discrete or continuous actions",
     "ppo": "proximal policy optimisation with GAE; discrete or continuous actions",
+    "alphazero": "self-play guided by tree search, on tic_tac_toe and connect_four",
     "clone": "supervised learning from an expert, for environments that have one",
 }
 
@@ -32,6 +33,10 @@ def head_of(name: str) -> str:
 def check(recipe: RlRecipe, env: Env) -> None:
     """Raises UserError where the agent cannot act in the environment."""
     name = recipe.rl.agent
+    if name == "alphazero":
+        if not hasattr(env, "game"):
+            raise UserError("rl.env", f"{recipe.rl.env} is no board game", "tic_tac_toe, or connect_four")
+        return
     if isinstance(env.actions, Box) and (AGENTS[name].head == "values" or name == "clone"):
         what = (
             f"{name} chooses among numbered actions, but those of {recipe.rl.env} are continuous ({env.actions.size})"
