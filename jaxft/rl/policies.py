@@ -75,7 +75,9 @@ def choose(words: Array, log_probs: Array) -> Choice:
 
 def entropy(log_probs: Array) -> Array:
     """-sum p log p over the last axis, in nats."""
-    return -jnp.sum(jnp.where(jnp.isfinite(log_probs), jnp.exp(log_probs) * log_probs, 0.0), axis=-1)
+    # before the product: its gradient is not a number where log p is -inf, and no mask afterwards makes it one
+    safe = jnp.where(jnp.isfinite(log_probs), log_probs, 0.0)
+    return -jnp.sum(jnp.exp(safe) * safe, axis=-1)
 
 
 def _alike(valid: Array) -> Array:
