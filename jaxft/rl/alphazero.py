@@ -86,7 +86,7 @@ class BoardPlayer:
 
     def init(self, words: prng.Words) -> tuple[Flat, Flat]:
         """Kernels as flax draws them, heads 0."""
-        params = self.learner.module.init(prng.key(words), jnp.zeros((1, *self.learner.shape)))["params"]
+        params: Any = self.learner.module.init(prng.key(words), jnp.zeros((1, *self.learner.shape)))["params"]
         return {path: np.asarray(leaf) for path, leaf in flatten(params).items()}, {}
 
     def apply(self, trainable: Flat, frozen: Flat, observation: Any) -> Output:

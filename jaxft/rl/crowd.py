@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxft.mesh import devices
 from jaxft.mesh.devices import DATA
 from jaxft.rl import draws
+from jaxft.rl.alphazero import SelfPlayProgram
 from jaxft.rl.program import Program, Report, State
 from jaxft.rl.setup import Setup
 from jaxft.train.partition import Flat
@@ -77,7 +78,7 @@ class Apart(_Compiling):
         self._words = {seed: self._place(setup.words(seed)) for seed in setup.seeds}
         self._states = {seed: self._placed(self._begun(setup, program, seed)) for seed in setup.seeds}
 
-    def _begun(self, setup: Setup, program: Program, seed: int) -> State:
+    def _begun(self, setup: Setup, program: Program | SelfPlayProgram, seed: int) -> State:
         trainable, frozen = jax.tree.map(jnp.asarray, setup.parameters(seed))
         begin = jax.jit(program.begin)
         return self._run("the beginning", begin, trainable, frozen, setup.words(seed))

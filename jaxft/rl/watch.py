@@ -19,6 +19,7 @@ from jaxft.rl.setup import EVALUATION
 
 def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
     """Plays the agent of a run; what came of it, in words. picture: a .gif or .png; empty: episode.gif in the folder.
+    Of a dialogue the first episode is given as text.
 
     Raises UserError.
     """
@@ -34,8 +35,12 @@ def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
     told += (
         f"mean return {shown(found.mean)} ({shown(found.low)} to {shown(found.high)}) over {found.episodes:,} episodes"
     )
+    states, action, reward = _first_episode(saved, act, words)
+    if hasattr(env, "transcript"):
+        last = jax.tree.map(lambda x: x[-1], states)
+        said = "\n".join(f"  {line}" for line in env.transcript(last))
+        return f"{told}\n{said}\n  action {action[-1]}, return {reward.sum():g}"
     target = Path(picture) if picture else Path(path) / "episode.gif"
-    states = _states(saved, act, words)
     if target.suffix == ".png":
         show.strip(env, states, target)
     else:
@@ -51,8 +56,8 @@ def _act(saved: export.Saved) -> Any:
     return act
 
 
-def _states(saved: export.Saved, act: Any, words: jax.Array) -> Any:
-    """States of the first episode, stacked over time, on the host."""
+def _first_episode(saved: export.Saved, act: Any, words: jax.Array) -> tuple[Any, np.ndarray, np.ndarray]:
+    """(states, actions, rewards) of the first episode, stacked over time, on the host."""
     env = saved.setup.judge
     actors = rollout.begin(env, jnp.zeros((1,), jnp.uint32), words)
     streams = rollout.Words(words, words, words, words)
@@ -61,11 +66,13 @@ def _states(saved: export.Saved, act: Any, words: jax.Array) -> Any:
     def record(actors: Any) -> Any:
         def one(now: Any, _: Any) -> Any:
             after, steps, _ = rollout.rollout(env, act, to, now, 1, streams)
-            return after, (now.state, (steps.terminated | steps.truncated)[0, 0])
+            over = (steps.terminated | steps.truncated)[0]
+            return after, (now.state, steps.action[0], steps.reward[0], over)
 
         return jax.lax.scan(one, actors, length=env.max_steps)[1]
 
-    states, over = jax.jit(record)(actors)
-    ends = np.flatnonzero(np.asarray(over))
+    *told, over = jax.tree.map(lambda x: np.asarray(x[:, 0]), jax.jit(record)(actors))
+    ends = np.flatnonzero(over)
     last = int(ends[0]) + 1 if len(ends) else env.max_steps
-    return jax.tree.map(lambda x: np.asarray(x[:last, 0]), states)
+    states, action, reward = jax.tree.map(lambda x: x[:last], told)
+    return states, action, reward
