@@ -12,6 +12,7 @@ from pathlib import Path
 
 FLAX_V4 = ("transformers==4.57.6", "jax==0.10.2", "jaxlib==0.10.2", "flax==0.12.8", "optax==0.2.8", "numpy==2.4.6")
 FLAX_V4_GPU = "jax[cuda12]==0.10.2"
+CLEANRL = ("jax==0.10.2", "jaxlib==0.10.2", "flax==0.12.8", "optax==0.2.8", "gymnasium==1.3.0", "numpy==2.4.6")
 
 
 def cache() -> Path:
@@ -43,3 +44,8 @@ def python(name: str, packages: tuple[str, ...], say: Callable[[str], None]) -> 
 def flax_v4(on_gpu: bool, say: Callable[[str], None]) -> Path:
     """The interpreter of the environment with transformers 4 and Flax."""
     return python("flax_v4", (*FLAX_V4, FLAX_V4_GPU) if on_gpu else FLAX_V4, say)
+
+
+def cleanrl(say: Callable[[str], None]) -> Path:
+    """The interpreter of the environment with what CleanRL's dqn_jax imports, without PyTorch and TensorBoard."""
+    return python("cleanrl", CLEANRL, say)
