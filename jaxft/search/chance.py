@@ -16,7 +16,7 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxft.search import mctx, puct
+from jaxft.search import draws, keys, mctx, puct
 from jaxft.search.outputs import (
     ChanceRecurrentFn,
     DecisionRecurrentFn,
@@ -58,7 +58,7 @@ def stochastic_muzero_policy(
 ) -> PolicyOutput:
     """PUCT at decision nodes; at chance nodes the outcome furthest behind its probability."""
     num_actions = root.prior_logits.shape[-1]
-    rng_key, for_noise, for_search = jax.random.split(rng_key, 3)
+    rng_key, for_noise, for_search = keys.split(rng_key, 3)
     logits = mctx.masked_logits(
         mctx.noisy_logits(for_noise, root.prior_logits, dirichlet_fraction, dirichlet_alpha), invalid_actions
     )
@@ -81,7 +81,7 @@ def stochastic_muzero_policy(
         model,
         inside,
         inside,
-        mctx.noise_of(num_actions),
+        draws.noise(for_search, num_actions),
         num_simulations,
         max_depth=max_depth,
         invalid_actions=invalid_actions,

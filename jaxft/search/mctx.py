@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxft.search import expand, keys, puct, tree
+from jaxft.search import draws, expand, keys, puct, tree
 from jaxft.search.backup import backup
+from jaxft.search.dirichlet import dirichlet
+from jaxft.search.draws import Draws, OfKeys
 from jaxft.search.expand import Outcome
 from jaxft.search.gumbel import (
     GumbelMuZeroExtraData,
@@ -38,7 +40,7 @@ from jaxft.search.outputs import (
 )
 from jaxft.search.puct import QTransform, masked_argmax
 from jaxft.search.qtransforms import qtransform_by_parent_and_siblings, qtransform_completed_by_mix_value
-from jaxft.search.select import Draw, Select, descend
+from jaxft.search.select import Select, descend
 from jaxft.search.tree import NONE, ROOT, Here, Nodes, View
 
 SelectOne = Callable[[Any, View, Array, Any], Array]
@@ -79,7 +81,7 @@ def search(
         recurrent_fn,
         at_root,
         interior_action_selection_fn,
-        lambda keys: keys,
+        OfKeys(),
         num_simulations,
         max_depth=max_depth,
         invalid_actions=invalid_actions,
@@ -95,7 +97,7 @@ def grow(
     recurrent_fn: RecurrentFn,
     at_root: SelectOne,
     inside: SelectOne,
-    draw: Draw | None,
+    drawing: Draws | None,
     num_simulations: int,
     *,
     max_depth: int | None = None,
@@ -103,7 +105,7 @@ def grow(
     extra_data: Any = None,
     loop_fn: LoopFn = jax.lax.fori_loop,
 ) -> Tree:
-    """`search` with selections that get what `draw` makes of a level's keys [B], one element's part of it each."""
+    """`search` with selections that get what `drawing` draws for a level, one element's part of it each."""
     invalid = jnp.zeros_like(root.prior_logits) if invalid_actions is None else invalid_actions
     max_depth = num_simulations if max_depth is None else max_depth
     elements = jnp.arange(root.value.shape[0], dtype=jnp.int32)
@@ -117,15 +119,12 @@ def grow(
 
         return batched
 
-    def drawn(key: Array) -> tuple[Array, Array, Array | None]:
-        """Keys for what follows, the model, and each element's descent; a simulation before they are used, as in
-        `descend`."""
-        key, for_descent, for_model = keys.split(key, 3)
-        return key, for_model, None if draw is None else keys.split(for_descent, elements.size)
+    def level(for_descent: Array, after: Array) -> Any:
+        return None if drawing is None else drawing.first(for_descent, elements.size, after)
 
     def simulation(number: Array, carried: tuple[Any, Nodes]) -> tuple[Any, Nodes]:
-        (key, for_model, each), nodes = carried
-        leaf = descend(nodes, each, of_each(at_root, nodes), of_each(inside, nodes), draw, max_depth)
+        (upcoming, for_model, drawn), nodes = carried
+        leaf = descend(nodes, drawn, of_each(at_root, nodes), of_each(inside, nodes), drawing, max_depth)
         step, states = recurrent_fn(params, for_model, leaf.action, expand.states_at(nodes, leaf.parent))
         made = jnp.where(leaf.child == NONE, number + 1, leaf.child)
         visits = jnp.full_like(made, 1) * jnp.minimum(
@@ -139,10 +138,13 @@ def grow(
         outcome = Outcome(states, step.reward, step.discount, step.prior_logits, step.value)
         nodes = expand.add(nodes, leaf, made, outcome, visits, same=not again)
         nodes, _ = backup(nodes, made, leaf.deepest, step.value, step.value)
-        return drawn(key), nodes
+        return (keys.split(upcoming[0], 3), upcoming[2], level(upcoming[1], leaf.deepest)), nodes
 
+    # Carried are the keys that the next simulation's was split into, and what is drawn of this one's.
     nodes = tree.empty(root.prior_logits, root.value, root.embedding, num_simulations + 1)
-    _, nodes = loop_fn(0, num_simulations, simulation, (drawn(rng_key), nodes))
+    first, upcoming = keys.split_twice(rng_key, 3)
+    drawn = upcoming, first[2], level(first[1], nodes.visits[0])
+    _, nodes = loop_fn(0, num_simulations, simulation, (drawn, nodes))
     return _laid_out(nodes, invalid, extra_data)
 
 
@@ -201,7 +203,7 @@ def muzero_policy(
     temperature: ArrayLike = 1.0,
 ) -> PolicyOutput:
     """PUCT with Dirichlet noise at the root; the action is drawn by visits ** (1 / temperature)."""
-    rng_key, for_noise, for_search = jax.random.split(rng_key, 3)
+    rng_key, for_noise, for_search = keys.split(rng_key, 3)
     root = root.replace(
         prior_logits=masked_logits(
             noisy_logits(for_noise, root.prior_logits, dirichlet_fraction, dirichlet_alpha), invalid_actions
@@ -215,7 +217,7 @@ def muzero_policy(
         recurrent_fn,
         select,
         select,
-        noise_of(root.prior_logits.shape[-1]),
+        draws.noise(for_search, root.prior_logits.shape[-1]),
         num_simulations,
         max_depth=max_depth,
         invalid_actions=invalid_actions,
@@ -243,9 +245,9 @@ def gumbel_muzero_policy(
     gumbel_scale: 0 draws nothing, for play in games of perfect information.
     """
     root = root.replace(prior_logits=masked_logits(root.prior_logits, invalid_actions))
-    rng_key, for_gumbel = jax.random.split(rng_key)
+    rng_key, for_gumbel = keys.split(rng_key, 2)
     logits = root.prior_logits
-    gumbel: Any = gumbel_scale * jax.random.gumbel(for_gumbel, shape=logits.shape, dtype=logits.dtype)
+    gumbel: Any = gumbel_scale * jax.random.gumbel(keys.straight(for_gumbel), shape=logits.shape, dtype=logits.dtype)
     at_root = partial(
         gumbel_muzero_root_action_selection,
         num_simulations=num_simulations,
@@ -279,18 +281,21 @@ def gumbel_muzero_policy(
     return PolicyOutput(action, weights, found)
 
 
-def noise_of(num_actions: int) -> Draw:
-    """Draws what tells equal PUCT scores apart: f32 [B, A] in [0, 1)."""
-    return jax.vmap(partial(keys.uniform, count=num_actions))
-
-
 def drawn_by_visits(key: Array, found: Tree, temperature: ArrayLike) -> PolicyOutput:
     """An action drawn by visits ** (1 / temperature), and the visits' shares as weights."""
     weights = found.summary().visit_probs
     logits = _log(weights)
     logits = logits - jnp.max(logits, keepdims=True, axis=-1)  # no overflow at temperature 0
     logits = logits / jnp.maximum(jnp.finfo(logits.dtype).tiny, temperature)
-    return PolicyOutput(jax.random.categorical(key, logits), weights, found)
+    return PolicyOutput(_categorical(key, logits, found.node_visits[0, ROOT] > 0), weights, found)
+
+
+def _categorical(key: Array, logits: Array, sure: Array) -> Array:
+    """As `jax.random.categorical`. sure: true, which the compiler cannot know."""
+    if not keys.is_plain(key):
+        return jax.random.categorical(key, logits)
+    noise = once(sure, lambda key: jax.random.gumbel(keys.straight(key), logits.shape, logits.dtype), key)
+    return jnp.argmax(noise + logits, axis=-1)
 
 
 def masked_logits(logits: Array, invalid: Array | None) -> Array:
@@ -304,7 +309,7 @@ def masked_logits(logits: Array, invalid: Array | None) -> Array:
 def noisy_logits(key: Array, logits: Array, fraction: ArrayLike, alpha: ArrayLike) -> Array:
     """Logits [B, A] of (1 - fraction) · softmax + fraction · Dirichlet(alpha)."""
     prior: Any = jax.nn.softmax(logits)
-    noise = jax.random.dirichlet(key, alpha=jnp.full([prior.shape[1]], fill_value=alpha), shape=prior.shape[:1])
+    noise = dirichlet(key, alpha, prior.shape)
     mixed: Any = (1 - fraction) * prior + fraction * noise
     return _log(mixed)
 
