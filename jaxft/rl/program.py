@@ -81,8 +81,9 @@ class Program:
         """The state before the first step."""
         rl = self._recipe.rl
         each = rl.num_envs // self._groups
-        numbers = jnp.arange(rl.num_envs, dtype=jnp.uint32).reshape(self._groups, each)
-        actors = [rollouts.begin(self._env, number, words.environment) for number in numbers]
+        everyone = rollouts.begin(self._env, jnp.arange(rl.num_envs, dtype=jnp.uint32), words.environment)
+        actors = jax.tree.map(lambda x: x.reshape(self._groups, each, *x.shape[1:]), everyone._replace(steps=None))
+        actors = actors._replace(steps=jnp.zeros((self._groups,), jnp.int32))
         learner = Learner(
             trainable=trainable,
             frozen=frozen,
@@ -93,11 +94,12 @@ class Program:
             mean_return=jnp.float32(jnp.nan),
             first_return=jnp.float32(jnp.nan),
         )
-        like = jax.eval_shape(lambda: self._rollout(learner, actors[0], words, jnp.float32(1), 1)[1])
+        first = jax.tree.map(lambda x: x[0], actors)
+        like = jax.eval_shape(lambda: self._rollout(learner, first, words, jnp.float32(1), 1)[1])
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), like)
         memory = self._agent.initial_memory(like, each)
-        groups = [Group(actor, memory) for actor in actors]
-        return State(learner, jax.tree.map(lambda *leaves: jnp.stack(leaves), *groups))
+        memories = jax.tree.map(lambda x: jnp.broadcast_to(x, (self._groups, *x.shape)), memory)
+        return State(learner, Group(actors, memories))
 
     # --- iterations --------------------------------------------------------------------------------------------------
 

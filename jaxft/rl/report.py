@@ -192,7 +192,8 @@ def curves(records: list[dict[str, Any]], path: Path, result: Result) -> None:
             if len(grid):
                 bottom.plot(grid, np.nanmean(lines, axis=0), color=colour, label=name.replace("_", " "))
         bottom.set(title="Exploration", xlabel="environment steps a seed")
-        bottom.legend(loc="best")
+        if train:
+            bottom.legend(loc="best")
 
 
 def _lines(records: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:

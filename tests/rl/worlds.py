@@ -34,7 +34,7 @@ class Walk:
     episode. It is cut off after `max_steps`, so that the best return is that.
 
     poison: first word of the key of a reset whose episode breaks, by a reward or an observation that is NaN, at its
-    third step; 0: none.
+    third step, which it lives to see; 0: none.
     """
 
     name: str = "walk"
@@ -60,7 +60,7 @@ class Walk:
             reward = jnp.where(now, jnp.nan, reward)
         else:
             observation = jnp.where(now, jnp.nan, observation)
-        ends = ~right & (draws.uniform(words, 2)[1] < 0.5)
+        ends = ~right & ~state.bad & (draws.uniform(words, 2)[1] < 0.5)
         return Outcome(after, observation, reward, ends, after.time >= self.max_steps)
 
     def _observe(self, state: State) -> Array:
@@ -80,8 +80,8 @@ def family() -> Any:
     return SimpleNamespace(NAMES=NAMES, make=make)
 
 
-def recipe_of(out: Any = "runs/x", **rl: Any) -> RlRecipe:
-    """A recipe of `walk` whose program is small. rl: keys of `rl`; those of other sections with their dots."""
+def recipe_of(out: Any = "runs/x", **keys: Any) -> RlRecipe:
+    """A recipe of `walk` whose program is small. keys: of `rl`; of other sections as section__key."""
     tree: dict[str, Any] = {
         "rl": {
             "env": "walk",
@@ -93,17 +93,18 @@ def recipe_of(out: Any = "runs/x", **rl: Any) -> RlRecipe:
             "eval_episodes": 8,
             "stop": False,
             "network": {"width": 8, "depth": 1},
-            "dqn": {"buffer": 256, "learning_starts": 64, "updates": 2, "target_every": 8},
+            "dqn": {"buffer": 256, "learning_starts": 64, "updates": 8, "target_every": 8},
         },
         "train": {"batch_size": 16, "micro_batches": 1},
+        "optim": {"learning_rate": 0.02},
         "out": str(out),
     }
-    for key, value in rl.items():
-        *path, last = key.split("__") if "__" in key else ("rl", key)
-        place = tree
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = value
+    for key, value in keys.items():
+        section, _, name = key.rpartition("__")
+        if key in ("seed", "numerics", "dtype"):
+            tree[key] = value
+        else:
+            tree.setdefault(section or "rl", {})[name] = value
     return recipe.from_tree(tree, "test", RlRecipe)
 
 
