@@ -1,6 +1,6 @@
 """CartPole-v1: do all seeds learn, how long does that take, and how fast is it beside CleanRL, gymnasium and purejaxrl?
 
-    python benchmarks/rl.py                        # about 10 minutes on two quiet cores
+    python benchmarks/rl.py                        # about 7 minutes on two quiet cores
     python benchmarks/rl.py --quick                # 2 minutes; README.md and results/ stay as they are
     python benchmarks/rl.py --only rates,training  # parts of it: learning, rates, training; shown only
 
@@ -60,13 +60,14 @@ Program = Callable[[int], float]
 
 @dataclass
 class CleanRl:
-    """CleanRL's run. start_s: from the command to the first step, compiling included. seconds, busy: of slices; those
-    of others' share of the processors."""
+    """CleanRL's run. start_s: from the command to the first step, compiling included. seconds, cpu_s, busy: of tenths;
+    busy is others' share of the processors."""
 
     worker: Worker
     start_s: float
     whole: bool
     seconds: list[float]
+    cpu_s: list[float]
     busy: list[float]
 
     def advance(self, until: int) -> None:
@@ -74,14 +75,17 @@ class CleanRl:
         steps = CLEANRL_STEPS // SLICES if self.whole else QUICK_SLICE
         while len(self.seconds) < until:
             one = self.worker.run(steps)
-            self.seconds.append(one["seconds"] * (CLEANRL_STEPS // SLICES / steps))
+            scale = CLEANRL_STEPS // SLICES / steps
+            self.seconds.append(one["seconds"] * scale)
+            self.cpu_s.append(one["cpu_s"] * scale)
             self.busy.append(one.get("others_busy", 0.0))
             say(f"cleanrl dqn_jax: tenth {len(self.seconds)}: {steps / one['seconds']:,.0f} steps/s")
 
     def tree(self) -> dict[str, Any]:
         how = "measured, all of it" if self.whole else f"reckoned from {SLICES} x {QUICK_SLICE:,} steps"
         wall = self.start_s + sum(self.seconds)
-        tree = {"wall_s": wall, "how": how, "start_s": self.start_s, "tenths_s": self.seconds, "others_busy": self.busy}
+        tree = {"wall_s": wall, "how": how, "start_s": self.start_s, "tenths_s": self.seconds}
+        tree |= {"cpu_s": sum(self.cpu_s), "others_busy": self.busy}
         return tree | {"versions": self.worker.hello["versions"], "steps": CLEANRL_STEPS, "seeds": 1}
 
 
@@ -91,7 +95,7 @@ def started_cleanrl(whole: bool) -> CleanRl:
     peer = Peer("cleanrl", "cleanrl_dqn.py", stride, python=environments.cleanrl(say))
     since = time.perf_counter()
     worker = Worker(peer)
-    return CleanRl(worker, time.perf_counter() - since, whole, [], [])
+    return CleanRl(worker, time.perf_counter() - since, whole, [], [], [])
 
 
 def learning(quick: bool) -> dict[str, Any]:
@@ -296,20 +300,23 @@ def shown(record: dict[str, Any]) -> str:
 
 
 def shown_learning(tree: dict[str, Any]) -> str:
-    head = ["run", "seeds that pass", "steps until then: median (min–max)", "wall, s", "compiling", "others busy"]
+    head = ["run", "seeds that pass", "steps until then: median (min–max)", "wall, s", "compiling", "CPU, s"]
+    head.append("others busy")
     rows = []
     for recipe in RECIPES:
         one = tree[recipe]
         steps = tables.spread(spread([float(step) for step in one["converged"].values()])) if one["converged"] else "—"
         busy = "—" if one["others_busy"] is None else f"{one['others_busy']:.0%}"
         passed = f"{len(one['converged'])} of {one['seeds']}"
-        rows.append([f"`jaxft rl {recipe}`", passed, steps, f"{one['wall_s']:.1f}", f"{one['compile_s']:.1f}", busy])
+        seconds = [f"{one[name]:.1f}" for name in ("wall_s", "compile_s", "cpu_s")]
+        rows.append([f"`jaxft rl {recipe}`", passed, steps, *seconds, busy])
     theirs = tree["cleanrl"]
     if "absent" in theirs:
         return f"{tables.markdown(head, rows)}\n\nCleanRL's dqn_jax: absent: {theirs['absent']}"
     busy = f"{statistics.mean(theirs['others_busy']):.0%}"
     what = f"CleanRL's dqn_jax, 1 seed, {CLEANRL_STEPS:,} steps"
-    rows.append([what, "not asked", "—", f"{theirs['wall_s']:.1f}", f"in {theirs['start_s']:.1f} of starting", busy])
+    seconds = [f"{theirs['wall_s']:.1f}", f"in {theirs['start_s']:.1f} of starting", f"{theirs['cpu_s']:.1f} of steps"]
+    rows.append([what, "not asked", "—", *seconds, busy])
     lines = [
         f"Wall time, one seed of CleanRL over {tree[recipe]['seeds']} seeds of `{recipe}`: **{ratio:.2f}**."
         for recipe, ratio in tree["ratios"].items()
