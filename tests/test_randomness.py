@@ -26,9 +26,11 @@ SOURCES = [
 ALLOWED = {"wrap_key_data", "key_data", "key_impl", "key", "bits"}
 """Of `jax.random`: what makes a key or tells of it, and all bits of one key at once."""
 ALLOWED_IN = {
-    "search/keys.py": {"split", "fold_in", "uniform"},  # as mctx draws, for keys of any kind
+    "search/keys.py": {"split", "fold_in", "uniform", "define_prng_impl"},  # as mctx draws, for keys of any kind
     "search/mctx.py": {"split", "gumbel", "categorical", "dirichlet"},  # mctx's own keys, to the bit
     "search/chance.py": {"split"},  # the same
+    "search/dirichlet.py": {"dirichlet", "exponential", "normal", "uniform"},  # the same
+    "search/draws.py": {"uniform"},  # the same
     "search/policies.py": {"gumbel", "categorical"},  # from the key of a root
 }
 """More of it, by the end of a path."""
