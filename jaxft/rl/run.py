@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxft import compilation, cpu_threads, recipe
+from jaxft.mesh import devices
 from jaxft.report.run_folder import RunFolder
 from jaxft.rl import converge, export, report
 from jaxft.rl.converge import Score
@@ -43,6 +44,7 @@ def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, conso
             resume.take_threads(folder)
         compilation.keep()
         setup, new = set_up(chosen), not folder.holds_run
+        devices.choose(chosen.mesh.data, chosen.train.micro_batches)  # there are enough
         prepare(folder, chosen, overwrite, resumes)
         if new:
             held.enter_context(folder.locked())

@@ -113,9 +113,8 @@ def test_the_sentence_counts_seeds_that_converged(finished):
 def test_a_seed_without_a_number_is_left_out_of_means_and_stays_in_the_table(finished, tmp_path):
     folder, result = finished
     nan = Score(np.nan, np.nan, np.nan, 3.0, 8)
-    spoiled = replace(
-        result, courses=(replace(result.courses[0], before=nan, last=None, failed="broke"), result.courses[1])
-    )
+    broken = replace(result.courses[0], before=nan, last=None, converged=None, failed="broke")
+    spoiled = replace(result, courses=(broken, result.courses[1]))
     tree = report.to_json(spoiled)
     assert tree["before"]["mean_return"] == result.courses[1].before.mean  # type: ignore[union-attr]
     assert tree["by_seed"]["0"]["failed"] == "broke" and tree["by_seed"]["0"]["before"]["mean"] is None
