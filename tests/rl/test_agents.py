@@ -77,7 +77,8 @@ def test_advantages_are_those_of_the_recursion_in_plain_python(gae_lambda):
     terminated = rng.random((length, 2)) < 0.15
     truncated = rng.random((length, 2)) < 0.15
     after = np.where(terminated, 0, following)
-    found = advantages(*map(jnp.asarray, (reward, value, after, terminated | truncated)), discount, gae_lambda)
+    given = [jnp.asarray(x) for x in (reward, value, after, terminated | truncated)]
+    found = advantages(given[0], given[1], given[2], given[3], discount, gae_lambda)
     for env in range(2):
         later = 0.0
         for t in reversed(range(length)):
@@ -138,15 +139,15 @@ def test_value_and_entropy_terms_have_their_weights():
     np.testing.assert_allclose(loss.total, policy + 0.7 * error - 0.2 * entropy, rtol=1e-5)
 
 
-def ppo_on(ratio: float, advantage: float) -> tuple[float, np.ndarray]:
-    """(policy loss, its gradient by w) of a state with this ratio and this advantage, beside its mirror image."""
+@jax.jit
+def ppo_on(ratio: jax.Array, advantage: jax.Array) -> tuple[jax.Array, Any]:
+    """(policy loss, its gradients) of a state with this ratio and this advantage, beside its mirror image."""
     agent = Ppo(recipe("ppo", train__batch_size=2, ppo={"clip": 0.2, "value_weight": 0.0}), Linear(), ACTIONS)
-    seen = Seen(jnp.eye(4)[:2])
     trainable = {("w",): jnp.zeros((4, 3)), ("v",): jnp.zeros(4)}
-    old = jnp.log(1 / 3) - jnp.log(jnp.array([ratio, 1.0], jnp.float32))
-    batch = Experience(seen, jnp.array([0, 0]), old, jnp.array([advantage, -advantage], jnp.float32), jnp.zeros(2))
-    loss, grads = jax.value_and_grad(lambda p: agent.loss(p, {}, (), batch).told["policy_loss"])(trainable)
-    return float(loss), np.asarray(grads[("w",)])[0]
+    old = jnp.log(1 / 3) - jnp.log(jnp.stack([ratio, jnp.float32(1)]))
+    signs, none = jnp.array([1.0, -1.0]), jnp.zeros(2)
+    batch = Experience(Seen(jnp.eye(4)[:2]), jnp.array([0, 0]), old, advantage * signs, none)
+    return jax.value_and_grad(lambda p: agent.loss(p, {}, (), batch).told["policy_loss"])(trainable)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +162,9 @@ def ppo_on(ratio: float, advantage: float) -> tuple[float, np.ndarray]:
     ],
 )
 def test_ppo_clips_the_ratio_where_it_would_gain_by_going_further(ratio, advantage, counted, moves):
-    loss, gradient = ppo_on(ratio, advantage)
+    loss, gradients = ppo_on(jnp.float32(ratio), jnp.float32(advantage))
     np.testing.assert_allclose(loss, -(counted - 1) * advantage / 2, atol=1e-6)  # the other state's ratio is 1
-    assert (np.abs(gradient) > 1e-3).any() == moves
+    assert (np.abs(gradients[("w",)][0]) > 1e-3).any() == moves
 
 
 def test_ppo_tells_the_divergence_from_the_old_policy():
@@ -183,15 +184,14 @@ def test_continuous_actions_have_the_density_of_their_normal_distribution(name):
     trainable = {("w",): params()[("w",)][:, :1], ("v",): params()[("v",)], ("s",): jnp.array([-0.3])}
     batch = experience()._replace(action=jnp.linspace(-1, 1, 16)[:, None])
     mean = np.asarray(batch.seen.observation @ trainable[("w",)])
-    normal = stats.norm(mean, np.exp(-0.3))
-    log_prob = normal.logpdf(np.asarray(batch.action))[:, 0]
+    log_prob = stats.norm.logpdf(np.asarray(batch.action), mean, np.exp(-0.3))[:, 0]
     advantage = np.asarray(normalised(batch.advantage))
     ratio = np.exp(log_prob - np.asarray(batch.log_prob))
     surrogate = np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
     policy = -np.mean(surrogate if name == "ppo" else log_prob * advantage)
     loss = agent.loss(trainable, {}, (), batch)
     np.testing.assert_allclose(loss.told["policy_loss"], policy, rtol=1e-4)
-    np.testing.assert_allclose(loss.total, policy - 0.5 * normal.entropy().mean(), rtol=1e-4)
+    np.testing.assert_allclose(loss.total, policy - 0.5 * stats.norm.entropy(0, np.exp(-0.3)), rtol=1e-4)
     np.testing.assert_array_equal(agent.best(trainable, {}, batch.seen).action, mean.astype(np.float32))
 
 
@@ -214,7 +214,7 @@ def test_passes_over_a_memory_take_each_row_once_in_an_order_of_their_own():
     take = jax.jit(lambda update: in_passes(memory, update, 3, 4, WORDS[0]))
     batches = [take(jnp.int32(update)) for update in range(6)]
     passes = [np.concatenate([batch["row"] for batch in batches[at : at + 3]]) for at in (0, 3)]
-    assert all(sorted(rows) == list(range(12)) for rows in passes) and not np.array_equal(*passes)
+    assert all(sorted(rows) == list(range(12)) for rows in passes) and not np.array_equal(passes[0], passes[1])
     np.testing.assert_array_equal(batches[4]["pair"][:, 0], 2 * batches[4]["row"])
 
 
@@ -305,8 +305,8 @@ def test_that_share_of_an_experts_actions_is_another_valid_one(noise):
     count = len(WORDS)
     valid = jnp.broadcast_to(jnp.array([True, True, False, True]), (count, 4))
     seen = Seen(jnp.zeros((count, 4)), valid, jnp.full(count, 1))
-    choice, _ = agent.act(learner({}), seen, WORDS, jnp.float32(1))
-    counts = np.bincount(np.asarray(choice.action), minlength=4)
+    act = jax.jit(lambda seen: agent.act(learner({}), seen, WORDS, jnp.float32(1))[0].action)
+    counts = np.bincount(np.asarray(act(seen)), minlength=4)
     expected = count * np.array([noise / 2, 1 - noise, 0, noise / 2])
     assert counts[2] == 0
     if noise == 0:
@@ -314,4 +314,4 @@ def test_that_share_of_an_experts_actions_is_another_valid_one(noise):
     else:
         assert stats.chisquare(counts[[0, 1, 3]], expected[[0, 1, 3]]).pvalue > 1e-4
     alone = seen._replace(valid=jnp.broadcast_to(jnp.array([False, True, False, False]), (count, 4)))
-    assert (np.asarray(agent.act(learner({}), alone, WORDS, jnp.float32(1))[0].action) == 1).all()
+    assert (np.asarray(act(alone)) == 1).all()

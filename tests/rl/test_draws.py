@@ -22,7 +22,7 @@ DRAWS = {
 
 
 def test_fold_in_is_that_of_jax_random():
-    numbers = np.array([0, 1, 7, 2**31, 2**32 - 1], np.uint32)
+    numbers = jnp.array([0, 1, 7, 2**31, 2**32 - 1], jnp.uint32)
     expected = [jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(WORDS), n)) for n in numbers]
     np.testing.assert_array_equal(draws.fold_in(WORDS, numbers), expected)
     typed = jax.vmap(jax.random.fold_in)(draws.keys(draws.fold_in(WORDS, numbers)), numbers[::-1])
@@ -59,7 +59,8 @@ def test_normal_and_gumbel_numbers_have_their_distribution(name, distribution):
     numbers = np.asarray(DRAWS[name](MANY, 200))
     assert numbers.dtype == np.float32 and np.isfinite(numbers).all()
     assert stats.kstest(numbers.ravel(), distribution).pvalue > 1e-4
-    assert stats.pearsonr(numbers[:, :-1].ravel(), numbers[:, 1:].ravel()).pvalue > 1e-4  # neighbours
+    before, after = numbers[:, :-1].ravel(), numbers[:, 1:].ravel()
+    assert abs(np.corrcoef(before, after)[0, 1]) < 3.9 / np.sqrt(len(before))  # 1e-4, both sides together
 
 
 def test_the_extremes_of_the_generator_stay_finite(monkeypatch):

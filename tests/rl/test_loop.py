@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from jaxft.rl.loop import Course
 from jaxft.rl.report import Result
 from jaxft.rl.run import run
 from jaxft.rl.setup import set_up
-from tests.rl.worlds import poison_of, recipe_of
+from tests.rl.worlds import Walk, poison_of, recipe_of
 
 pytestmark = pytest.mark.usefixtures("walk")
 STEPS = (128, 256, 384, 512)
@@ -97,7 +99,7 @@ def test_a_run_is_known_by_its_parameters_and_the_arrays_of_its_environment(walk
     assert usual["data"] == {} and usual["labels"] == []
     assert loop.identify(set_up(recipe_of(seeds__init=1)))["model"] != usual["model"]
 
-    class Data(type(setup.env)):  # type: ignore[misc]
+    class Data(Walk):
         labels = ("no", "yes")
 
         def __init__(self, numbers: Any) -> None:
@@ -105,8 +107,7 @@ def test_a_run_is_known_by_its_parameters_and_the_arrays_of_its_environment(walk
 
     found = []
     for numbers in ([1, 2], [1, 3]):
-        object.__setattr__(setup, "env", Data(numbers))
-        found.append(loop.identify(setup))
+        found.append(loop.identify(dataclasses.replace(setup, env=Data(numbers))))
     assert found[0]["labels"] == ["no", "yes"] and set(found[0]["data"]) == {"train"}
     assert found[0]["data"] != found[1]["data"]
 
@@ -157,12 +158,10 @@ def test_a_seed_that_fails_spoils_no_other_and_all_failing_is_an_error(tmp_path)
 
 
 def test_parameters_that_are_not_numbers_are_a_failure_too(finished):
-    report = type(
-        "Report", (), {"told": type("Told", (), {"bad": loop.NOT_BAD}), "learned": {"loss": np.nan, "q": 1.0}}
-    )
-    assert loop._trouble(set_up(recipe_of()), report) == "loss became not a number"  # type: ignore[arg-type]
-    report.learned["loss"] = 0.5
-    assert loop._trouble(set_up(recipe_of()), report) == ""  # type: ignore[arg-type]
+    setup = set_up(recipe_of())
+    for loss, why in ((np.nan, "loss became not a number"), (0.5, "")):
+        report: Any = SimpleNamespace(told=SimpleNamespace(bad=loop.NOT_BAD), learned={"loss": loss, "q": 1.0})
+        assert loop._trouble(setup, report) == why
 
 
 # --- how a seed is doing ---------------------------------------------------------------------------------------------

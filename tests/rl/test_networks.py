@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +18,8 @@ INIT = prng.stream("init", 0)
 OBSERVATION = (6,)
 
 
-def mlp(head: str, **settings) -> Mlp:
-    return Mlp(Network(**{"width": 8, "depth": 2} | settings), OBSERVATION, 3, head)
+def mlp(head: str, **settings: Any) -> Mlp:
+    return Mlp(replace(Network(width=8), **settings), OBSERVATION, 3, head)
 
 
 def observations(count: int, seed: int = 0) -> jax.Array:

@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(40, 5)).astype(np.float32)
 VALID = RNG.random((40, 5)) < 0.6
 VALID[np.arange(40), RNG.integers(5, size=40)] = True
+choose = jax.jit(policies.choose)
 WORDS = draws.fold_in(jax.random.key_data(jax.random.key(1)), jnp.arange(20_000))
 
 
@@ -58,7 +59,7 @@ def test_a_cold_boltzmann_policy_is_greedy_and_a_hot_one_random():
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_single_valid_action_is_certain_whatever_the_values(name):
     values = np.array([[3.0, np.inf, -5.0]], np.float32)
-    np.testing.assert_array_equal(probabilities(name, 0.5, values, [[False, False, True]]), [[0, 0, 1]])
+    np.testing.assert_array_equal(probabilities(name, 0.5, values, np.array([[False, False, True]])), [[0, 0, 1]])
 
 
 def test_entropy_is_minus_sum_p_log_p():
@@ -73,7 +74,7 @@ def test_choices_are_as_frequent_as_they_are_probable(name):
     values, valid = jnp.asarray(VALUES[0]), jnp.array([True, True, False, True, True])
     logs = POLICIES[name](values, jnp.float32(0.7), valid)
     many = jnp.broadcast_to(logs, (len(WORDS), 5))
-    choice = policies.choose(WORDS, many)
+    choice = choose(WORDS, many)
     expected = np.exp(np.asarray(logs, np.float64))
     counts = np.bincount(np.asarray(choice.action), minlength=5)
     assert (counts[expected == 0] == 0).all()
@@ -85,13 +86,13 @@ def test_choices_are_as_frequent_as_they_are_probable(name):
     np.testing.assert_allclose(choice.entropy, float(policies.entropy(logs)), rtol=1e-6)
     best = np.asarray(logs)[choice.action] == np.asarray(logs).max()
     np.testing.assert_array_equal(choice.greedy, best)
-    one = policies.choose(WORDS[11], logs)
+    one = choose(WORDS[11], logs)
     assert int(one.action) == int(choice.action[11])
 
 
 def test_the_greedy_share_of_epsilon_greedy_is_1_minus_epsilon_and_its_part_of_the_rest():
     logs = POLICIES["epsilon_greedy"](jnp.asarray(VALUES[:1]), jnp.float32(0.4), jnp.ones((1, 5), jnp.bool_))
-    choice = policies.choose(WORDS, jnp.broadcast_to(logs, (len(WORDS), 5)))
+    choice = choose(WORDS, jnp.broadcast_to(logs, (len(WORDS), 5)))
     greedy = int(choice.greedy.sum())
     assert stats.binomtest(greedy, len(WORDS), 0.6 + 0.4 / 5).pvalue > 1e-4
 
@@ -99,10 +100,11 @@ def test_the_greedy_share_of_epsilon_greedy_is_1_minus_epsilon_and_its_part_of_t
 def test_gaussian_density_entropy_and_draws_are_those_of_scipy():
     mean, log_std = np.array([0.5, -1.0, 2.0], np.float32), np.array([-0.5, 0.0, 0.7], np.float32)
     many = jnp.broadcast_to(mean, (len(WORDS), 3))
-    choice = policies.gaussian(WORDS, many, jnp.broadcast_to(log_std, many.shape))
-    normal = stats.norm(mean, np.exp(log_std))
-    np.testing.assert_allclose(choice.log_prob, normal.logpdf(choice.action).sum(-1), rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(choice.entropy, normal.entropy().sum(), rtol=1e-6)
+    choice = jax.jit(policies.gaussian)(WORDS, many, jnp.broadcast_to(log_std, many.shape))
+    normal = {"loc": mean, "scale": np.exp(log_std)}
+    density = stats.norm.logpdf(choice.action, **normal).sum(-1)
+    np.testing.assert_allclose(choice.log_prob, density, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(choice.entropy, stats.norm.entropy(**normal).sum(), rtol=1e-6)
     standard = (np.asarray(choice.action) - mean) / np.exp(log_std)
     assert stats.kstest(standard.ravel(), "norm").pvalue > 1e-4
     assert not choice.greedy.any()

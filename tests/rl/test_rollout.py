@@ -143,7 +143,7 @@ def test_the_stream_of_exploration_moves_no_draw_of_the_environment():
     alike = (np.asarray(steps.terminated) == np.asarray(steps_too.terminated)).all(axis=0)
     assert alike.any()
     sides = [np.asarray(one.seen.observation)[:, alike, 0] for one in (steps, steps_too)]
-    np.testing.assert_array_equal(*sides)
+    np.testing.assert_array_equal(sides[0], sides[1])
 
 
 @pytest.mark.parametrize("breaks", ["reward", "observation"])
@@ -165,7 +165,8 @@ def test_what_is_not_a_number_is_noticed_with_its_step(breaks):
 
 def test_of_many_sums_the_first_bad_step_counts():
     zeros = jnp.zeros(3)
-    told = rollout.total(rollout.Told(*(zeros + at for at in range(6)), jnp.array([9, 4, NOT_BAD], jnp.uint32)))
+    bad = jnp.array([9, 4, NOT_BAD], jnp.uint32)
+    told = rollout.total(rollout.Told(zeros, zeros + 1, zeros + 2, zeros + 3, zeros + 4, zeros + 5, bad))
     assert [float(x) for x in told[:6]] == [0, 3, 6, 9, 12, 15] and int(told.bad) == 4
 
 

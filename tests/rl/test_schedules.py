@@ -44,7 +44,7 @@ def test_a_level_is_a_function_of_the_step_alone():
     explore = Explore(schedule="linear", over=0.3)
     alone = [float(schedules.level(explore, schedules.progress(explore, jnp.int32(n), STEPS), jnp.float32(0)))
              for n in range(0, 101, 10)]  # fmt: skip
-    np.testing.assert_array_equal(levels(explore)[:11], np.float32(alone))
+    np.testing.assert_array_equal(levels(explore)[:11], np.array(alone, np.float32))
     jitted = jax.jit(lambda n: schedules.level(explore, schedules.progress(explore, n, STEPS), jnp.float32(0)))
     np.testing.assert_allclose(float(jitted(jnp.int32(50))), alone[5], rtol=1e-6)
 
