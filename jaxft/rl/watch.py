@@ -36,9 +36,10 @@ def watch(path: str | Path, episodes: int, seed: int, picture: str = "") -> str:
         f"mean return {shown(found.mean)} ({shown(found.low)} to {shown(found.high)}) over {found.episodes:,} episodes"
     )
     states, action, reward = _first_episode(saved, act, words)
-    if hasattr(env, "transcript"):
+    transcript = getattr(env, "transcript", None)
+    if transcript is not None:
         last = jax.tree.map(lambda x: x[-1], states)
-        said = "\n".join(f"  {line}" for line in env.transcript(last))
+        said = "\n".join(f"  {line}" for line in transcript(last))
         return f"{told}\n{said}\n  action {action[-1]}, return {reward.sum():g}"
     target = Path(picture) if picture else Path(path) / "episode.gif"
     if target.suffix == ".png":
