@@ -77,3 +77,14 @@ def test_integers_are_all_alike_likely(below):
     counts = np.bincount(numbers.ravel(), minlength=below)
     assert below == 1 or stats.chisquare(counts).pvalue > 1e-4
     np.testing.assert_array_equal(numbers, draws.integers(MANY, 200, jnp.int32(below)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 512])
+def test_a_permutation_holds_each_number_once_and_any_place_alike(count):
+    words = jnp.asarray(np.random.default_rng(0).integers(0, 2**32, (2_000, 2), dtype=np.uint32))
+    orders = np.asarray(jax.jit(jax.vmap(lambda one: draws.permutation(one, count)))(words))
+    assert orders.dtype == np.int32
+    assert (np.sort(orders, axis=1) == np.arange(count)).all()
+    if 1 < count < 10:  # where the first number goes
+        placed = np.argwhere(orders == 0)[:, 1]
+        assert stats.chisquare(np.bincount(placed, minlength=count)).pvalue > 1e-4

@@ -181,7 +181,7 @@ def in_passes(memory: Any, update: Array, batches: int, size: int, words: Array)
     """Batch number `update` of `size` rows of a memory, where each pass over it, in `batches`, has an order of its own.
     words: uint32 [2], of the iteration."""
     count = jax.tree.leaves(memory)[0].shape[0]
-    order = jnp.argsort(draws.bits(draws.fold_in(words, update // batches), count))
+    order = draws.permutation(draws.fold_in(words, update // batches), count)
     chosen = jax.lax.dynamic_slice_in_dim(order, (update % batches) * size, size)
     return jax.tree.map(lambda x: x[chosen], memory)
 
