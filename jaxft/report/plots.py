@@ -43,7 +43,7 @@ MOST_ANNOTATED, MOST_NAMED, MOST_CHARS = 20, 60, 24
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches, saved to `path` at the end."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # a label in a script that DejaVu Sans lacks is drawn as boxes; the tables of the report have it in full
@@ -73,7 +73,7 @@ def learning_curves(
     if scores[0]:
         panels.append(lambda axes: _dev_metric(axes, *scores, metric, best_step))
     panels.append(lambda axes: _learning_rate(axes, train))
-    with figure(path, 8, 2.2 * len(panels)) as figure:
+    with drawing(path, 8, 2.2 * len(panels)) as figure:
         heights = [3.0] * (len(panels) - 1) + [1.5]
         rows = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights)
         for draw, axes in zip(panels, rows, strict=True):
@@ -136,7 +136,7 @@ def confusion(matrix: Any, labels: Sequence[str], path: Path) -> None:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     cell = 0.95 if len(labels) <= 4 else 0.62 if len(labels) <= MOST_ANNOTATED else 0.2
     side = min(max(len(labels) * cell, 2.6), 12)
-    with figure(path, side + 3, side + 1.9) as figure:
+    with drawing(path, side + 3, side + 1.9) as figure:
         axes = figure.subplots()
         axes.grid(False)
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # a root, so that rare mistakes show
@@ -182,7 +182,7 @@ def calibration(calibrated: Calibration, path: Path) -> None:
     """Reliability diagram: accuracy of each confidence bin against the diagonal, and the predictions in each."""
     filled = [b for b in calibrated.bins if b.confidence is not None and b.accuracy is not None]
     width = 1 / len(calibrated.bins)
-    with figure(path, 6.4, 6.6) as figure:
+    with drawing(path, 6.4, 6.6) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         centres = [b.low + width / 2 for b in filled]
         accuracies, confidences = [b.accuracy for b in filled], [b.confidence for b in filled]
@@ -210,7 +210,7 @@ def lengths(tokens: Any, max_tokens: int, path: Path) -> None:
     low, high = int(tokens.min()), int(tokens.max())
     width = max(1, -(-(high - low + 1) // 60))  # whole tokens a bar, at most 60 bars
     edges = np.arange(low, high + width + 1, width) - 0.5
-    with figure(path, 8, 4.2) as figure:
+    with drawing(path, 8, 4.2) as figure:
         axes = figure.subplots()
         axes.hist(tokens, bins=list(edges), color=BLUE, alpha=0.85)
         axes.set_title("Length of the training examples", pad=40)

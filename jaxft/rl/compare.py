@@ -244,7 +244,7 @@ def write(folder: Path, chosen: CompareRecipe, runs: list[Run]) -> None:
 def _draw(path: Path, rl: Rl, runs: list[Run]) -> None:
     colours = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.GREY)
     methods = list(dict.fromkeys(one.method for one in runs))
-    with plots.figure(path, 8, 4.8) as drawn:
+    with plots.drawing(path, 8, 4.8) as drawn:
         axes: Any = drawn.subplots()
         for one in runs:
             steps, values = one.curve

@@ -177,7 +177,7 @@ def curves(records: list[dict[str, Any]], path: Path, result: Result) -> None:
     interval; below it, how greedy the exploration was and its entropy."""
     evals = [record for record in records if record["kind"] == "eval"]
     train = [record for record in records if record["kind"] == "train"]
-    with plots.figure(path, 8, 6.4) as drawn:
+    with plots.drawing(path, 8, 6.4) as drawn:
         top, bottom = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1.4))
         grid, lines = _lines(evals, "mean")
         for line in lines:
