@@ -39,14 +39,15 @@ class Settings:
     """How it is played and learnt.
 
     simulations: a move. considered: actions that the root begins with. value_scale: weight of Q-values against the
-    prior. num_games: played at once. moves: of each game, an iteration. max_moves: a game has at most. opening: a game
-    begins with 0 to so many random moves. capacity: positions kept. batch_size: positions a step. updates: optimiser
-    steps an iteration. iterations: over which the learning rate falls to a twentieth, by a cosine; 0: it stays.
+    prior; 0.5 for results in -1 .. 1 is the paper's 1 for values in 0 .. 1. num_games: played at once. moves: of each
+    game, an iteration. max_moves: a game has at most. opening: a game begins with 0 to so many random moves. capacity:
+    positions kept. batch_size: positions a step. updates: optimiser steps an iteration. iterations: over which the
+    learning rate falls to a twentieth, by a cosine; 0: it stays.
     """
 
     simulations: int = 32
     considered: int = 16
-    value_scale: float = 0.1
+    value_scale: float = 0.5
     num_games: int = 128
     moves: int = 16
     max_moves: int = 42
