@@ -81,7 +81,8 @@ def fold_in_each(keys: Array, numbers: Array) -> Array:
     """`jax.random.fold_in` of keys [B, ...] with numbers [B]."""
     if not is_plain(keys):
         return jax.vmap(jax.random.fold_in)(keys, numbers)
-    return _like(keys, hashed(words(keys), numbers.astype(jnp.uint32)))
+    # Two arrays: written into the array that the keys were read from, one would have XLA copy that for a single tree.
+    return _like(keys, jnp.stack(block(words(keys), numbers.astype(jnp.uint32)), axis=-1))
 
 
 def uniform(key: Array, count: int) -> Array:
