@@ -36,3 +36,10 @@ def test_train_is_a_function_though_a_folder_bears_its_name():
     importlib.import_module("jaxft.train")
     assert callable(jaxft.train)
     assert {"load", "train", "__version__"} <= set(dir(jaxft))
+
+
+def test_every_shipped_recipe_is_among_the_packages_files():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    folder = ROOT / "jaxft" / "recipes"
+    listed = {path for pattern in data["jaxft.recipes"] for path in folder.glob(pattern)}
+    assert listed == set(folder.rglob("*.yaml")) and len(listed) > 10
