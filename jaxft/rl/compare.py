@@ -1,7 +1,8 @@
 """Reinforcement against supervised learning on one task: the same network from the same parameters, the same number of
 environment steps and of updates, the same seeds; what they get, what it takes, and how noise moves it.
 
-Each method, at each rate of noise, is a run of its own in a folder below `out`, and goes on if it was interrupted.
+Each method, at each rate of noise, is a run of its own in a folder below `out`; what was interrupted goes on, and runs
+that are finished are taken as they are.
 Noise is what the method's teacher gets wrong: for supervised learning the label (`rl.clone.noise`), for reinforcement
 learning the reward (the environment's option `reward_noise`, where it has that).
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +27,22 @@ from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
 from jaxft.rl import envs
 from jaxft.rl.recipe import CompareRecipe, Rl, RlRecipe, listed
-from jaxft.rl.report import Result
 from jaxft.rl.run import run
 from jaxft.rl.setup import set_up
+from jaxft.train import resume
 
 SUPERVISED = "clone"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One method at one rate of noise, all seeds. quality [K]: mean return on the test split, or where there is none of
-    the last evaluation. reached [K]: steps to the quality that all methods without noise reach, NaN if never."""
+    """One method at one rate of noise, all seeds. report: its report.json. quality [K]: mean return on the test split,
+    or where there is none of the last evaluation. reached [K]: steps to the quality that all methods without noise
+    reach, NaN if never."""
 
     method: str
     noise: float
-    result: Result
+    report: dict[str, Any]
     quality: np.ndarray
     reached: np.ndarray
     curve: tuple[np.ndarray, np.ndarray]
@@ -47,6 +50,11 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.method}, noise {self.noise:g}"
+
+    @property
+    def seconds(self) -> float:
+        """Of learning and evaluation, all seeds, without compiling."""
+        return self.report["train_s"] - self.report["compile_s"]
 
 
 def compare(chosen: CompareRecipe, *, overwrite: bool = False, console: Console | None = None) -> list[Run]:
@@ -60,9 +68,11 @@ def compare(chosen: CompareRecipe, *, overwrite: bool = False, console: Console 
         folder = RunFolder(one.out)
         console.print(f"== {name}", markup=False, highlight=False)
         if folder.finished and not overwrite:
-            fix = "`--overwrite` runs it again"
-            raise UserError(one.out, "holds a finished run", fix)
-        found.append((name, one, run(one, overwrite=overwrite, quiet=False, console=console)))
+            resume.check_recipe(recipe.load(folder.recipe, RlRecipe), one, one.out)
+            console.print("is finished", markup=False, highlight=False)
+        else:
+            run(one, overwrite=overwrite, quiet=False, console=console)
+        found.append((name, one, json.loads(folder.report_json.read_text("utf-8"))))
     runs = _judged(found)
     write(Path(chosen.out), chosen, runs)
     console.print(tables.to_rich(grid(runs)))
@@ -110,14 +120,14 @@ def _check_updates(plan: list[tuple[str, RlRecipe]]) -> None:
 # --- what came of it -------------------------------------------------------------------------------------------------
 
 
-def _judged(found: list[tuple[str, RlRecipe, Result]]) -> list[Run]:
+def _judged(found: list[tuple[str, RlRecipe, dict[str, Any]]]) -> list[Run]:
     curves = {name: _curve(RunFolder(one.out)) for name, one, _ in found}
-    quality = {name: _quality(result) for name, _, result in found}
+    quality = {name: _quality(report) for name, _, report in found}
     quiet = [curves[name][1].max(axis=1).mean() for name, one, _ in found if _noise_of(one) == 0]
     goal = min(quiet) if quiet else np.inf
     return [
-        Run(one.rl.agent, _noise_of(one), result, quality[name], _reached(curves[name], goal), curves[name])
-        for name, one, result in found
+        Run(one.rl.agent, _noise_of(one), report, quality[name], _reached(curves[name], goal), curves[name])
+        for name, one, report in found
     ]
 
 
@@ -125,9 +135,9 @@ def _noise_of(one: RlRecipe) -> float:
     return float(one.out.rpartition("-")[2])
 
 
-def _quality(result: Result) -> np.ndarray:
-    scores = result.tested or {course.seed: course.last for course in result.courses}
-    return np.array([score.mean for score in scores.values() if score is not None])
+def _quality(report: dict[str, Any]) -> np.ndarray:
+    scores = [told["test"] or told["last"] for told in report["by_seed"].values()]
+    return np.array([score["mean"] for score in scores if score is not None])
 
 
 def _curve(folder: RunFolder) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +182,7 @@ def grid(runs: list[Run]) -> tables.Grid:
                 f"{mean:.4f} ({low:.4f} to {high:.4f})",
                 f"{one.quality.std(ddof=1):.4f}" if len(one.quality) > 1 else "—",
                 reached + (f" ({never} of {len(one.reached)} never)" if 0 < never < len(one.reached) else ""),
-                f"{one.result.train_s - one.result.compile_s:,.0f}",
+                f"{one.seconds:,.0f}",
             )
         )
     header = ("method", "quality (95 % interval)", "deviation over seeds", "steps to the common level", "seconds")
@@ -214,16 +224,15 @@ def write(folder: Path, chosen: CompareRecipe, runs: list[Run]) -> None:
                 "quality": one.quality,
                 "interval": interval(one.quality)[1:],
                 "reached": one.reached,
-                "steps": one.result.steps,
-                "updates": dict(one.result.updates),
-                "seconds": one.result.train_s - one.result.compile_s,
-                "params_sha256": one.result.params_sha256,
+                "steps": one.report["steps"],
+                "updates": {seed: told["updates"] for seed, told in one.report["by_seed"].items()},
+                "seconds": one.seconds,
+                "params_sha256": one.report["params_sha256"],
             }
             for one in runs
         ],
-        "device": runs[0].result.device,
+        "device": runs[0].report["device"],
     }
-    tree["runs"] = [one | {"updates": {str(k): v for k, v in one["updates"].items()}} for one in tree["runs"]]
     RunFolder.write_json(folder / "compare.json", plain(tree))
     _draw(folder / "compare.png", chosen.rl, runs)
     what = (

@@ -62,7 +62,8 @@ class Result:
 def to_json(result: Result) -> dict[str, Any]:
     """The tree of report.json."""
     names = (
-        "env", "agent", "threshold", "steps", "env_steps", "env_steps_per_s", "wall_s", "compile_s", "peak_memory_mb",
+        "env", "agent", "threshold", "steps", "env_steps", "env_steps_per_s", "wall_s", "train_s", "compile_s",
+        "peak_memory_mb",
         "numerics", "micro_batches", "device", "cpu_threads", "seeds", "params_sha256", "params_sha256_by_seed",
         "best_seed",
     )  # fmt: skip
