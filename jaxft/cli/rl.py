@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
@@ -11,7 +10,7 @@ import tyro
 
 from jaxft import arguments, overrides, recipes
 from jaxft import recipe as recipe_module
-from jaxft.cli.train import interrupted
+from jaxft.cli.train import to_the_end
 from jaxft.rl.recipe import RlRecipe
 
 HELP = "learns by reinforcement as a recipe says; writes curves, report and agent"
@@ -63,17 +62,8 @@ def main(argv: Sequence[str]) -> int:
     args = overrides.parse(Rl, argv, "jaxft rl")
     recipe_module.check(args.keys)
     from jaxft.rl.run import run
-    from jaxft.train.interrupt import Interrupted
 
-    try:
-        run(args.keys, overwrite=args.overwrite, quiet=args.quiet)
-    except Interrupted as stop:
-        hint = " (without --overwrite)" if args.overwrite else ""
-        raise Interrupted(f"{stop}{hint}", stop.number) from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(interrupted(args.keys.out)) from None
-    sys.stdout.flush()
-    return 0
+    return to_the_end(run, args)
 
 
 def _list() -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxft import overrides
 from jaxft import recipe as recipes
@@ -30,8 +31,14 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 on success. Raises UserError, and KeyboardInterrupt with a word on what is left."""
     args = overrides.parse(Train, argv, "jaxft train")
     recipes.check(args.keys)  # before JAX is imported, which takes seconds
-    from jaxft.train.interrupt import Interrupted
     from jaxft.train.run import run
+
+    return to_the_end(run, args)
+
+
+def to_the_end(run: Callable[..., Any], args: Any) -> int:
+    """Runs the recipe of a command's options; 0 on success. Raises KeyboardInterrupt with a word on what is left."""
+    from jaxft.train.interrupt import Interrupted
 
     try:
         run(args.keys, overwrite=args.overwrite, quiet=args.quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxft import compilation, cpu_threads, recipe
+from jaxft import cpu_threads
 from jaxft.mesh import devices
 from jaxft.report.run_folder import RunFolder
 from jaxft.rl import converge, export, report
@@ -21,10 +20,9 @@ from jaxft.rl.progress import Progress
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.report import Result
 from jaxft.rl.setup import Setup, make_env, set_up
-from jaxft.train import resume
 from jaxft.train.clock import Clock
 from jaxft.train.hashes import params_sha256
-from jaxft.train.run import device_name, peak_memory_mb, prepare
+from jaxft.train.run import device_name, opened, peak_memory_mb
 
 
 def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
@@ -34,20 +32,7 @@ def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, conso
     """
     console = console or Console(quiet=quiet)
     folder, clock = RunFolder(chosen.out), Clock()
-    with contextlib.ExitStack() as held:
-        if folder.holds_run:
-            held.enter_context(folder.locked())
-        resumes = folder.resumable and not overwrite
-        if resumes and folder.recipe.is_file():
-            resume.check_recipe(recipe.load(folder.recipe, RlRecipe), chosen, chosen.out)
-        if resumes:
-            resume.take_threads(folder)
-        compilation.keep()
-        setup, new = set_up(chosen), not folder.holds_run
-        devices.choose(chosen.mesh.data, chosen.train.micro_batches)  # there are enough
-        prepare(folder, chosen, overwrite, resumes)
-        if new:
-            held.enter_context(folder.locked())
+    with opened(folder, chosen, _set_up, overwrite) as (setup, resumes):
         with Progress(setup.steps(setup.rounds), quiet=quiet, console=console) as progress:
             if resumes:
                 progress.message(f"going on with the unfinished run in {folder.path}")
@@ -59,6 +44,13 @@ def run(chosen: RlRecipe, *, overwrite: bool = False, quiet: bool = False, conso
     if not quiet:
         report.show(result, folder, console)
     return result
+
+
+def _set_up(chosen: RlRecipe) -> Setup:
+    """What the recipe names, for which there are devices enough; a replay needs none of those."""
+    setup = set_up(chosen)
+    devices.choose(chosen.mesh.data, chosen.train.micro_batches)
+    return setup
 
 
 def examine(setup: Setup, learned: Learned) -> dict[int, Score]:

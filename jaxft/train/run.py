@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import resource
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from jaxft.kernels.attention import api as attention
 from jaxft.kernels.dense import api as dense
 from jaxft.kernels.dropout import api as dropout
 from jaxft.model import folder as model_folder
-from jaxft.recipe import Recipe
+from jaxft.recipe import AnyRecipe, Recipe
 from jaxft.report import report
 from jaxft.report.env import environment
 from jaxft.report.progress import Progress
@@ -30,6 +31,8 @@ from jaxft.train.hashes import params_sha256
 from jaxft.train.loop import Evaluator, Fitted, fit
 from jaxft.train.setup import Setup, dtype_of, set_up
 
+T = TypeVar("T")
+
 
 def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None) -> Result:
     """Trains a recipe and writes its run folder; goes on with the unfinished run that is there, unless `overwrite`.
@@ -38,25 +41,35 @@ def run(chosen: Recipe, *, overwrite: bool = False, quiet: bool = False, console
     """
     console = console or Console(quiet=quiet)
     folder, clock = RunFolder(chosen.out), Clock()
-    with contextlib.ExitStack() as held:
-        if folder.holds_run:
-            held.enter_context(folder.locked())
-        resumes = folder.resumable and not overwrite
-        if resumes and folder.recipe.is_file():
-            resume.check_recipe(recipe.load(folder.recipe), chosen, chosen.out)
-        if resumes:
-            resume.take_threads(folder)
-        compilation.keep()
-        setup, new = set_up(chosen), not folder.holds_run
-        prepare(folder, chosen, overwrite, resumes)
-        if new:
-            held.enter_context(folder.locked())
+    with opened(folder, chosen, set_up, overwrite) as (setup, resumes):
         for warning in setup.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         result = _train(setup, folder, clock, resumes, quiet, console)
     if not quiet:
         report.show(result, folder, console)
     return result
+
+
+@contextlib.contextmanager
+def opened(
+    folder: RunFolder, chosen: AnyRecipe, set_up: Callable[[AnyRecipe], T], overwrite: bool
+) -> Iterator[tuple[T, bool]]:
+    """(what `set_up` makes of a recipe, whether the unfinished run in the folder goes on); the folder is made, and
+    locked within the block. Raises UserError, before anything is written."""
+    with contextlib.ExitStack() as held:
+        if folder.holds_run:
+            held.enter_context(folder.locked())
+        resumes = folder.resumable and not overwrite
+        if resumes and folder.recipe.is_file():
+            resume.check_recipe(recipe.load(folder.recipe, type(chosen)), chosen, str(folder.path))
+        if resumes:
+            resume.take_threads(folder)
+        compilation.keep()
+        setup, new = set_up(chosen), not folder.holds_run
+        _prepare(folder, chosen, overwrite, resumes)
+        if new:
+            held.enter_context(folder.locked())
+        yield setup, resumes
 
 
 def _train(setup: Setup, folder: RunFolder, clock: Clock, resumes: bool, quiet: bool, console: Console) -> Result:
@@ -77,7 +90,7 @@ def _train(setup: Setup, folder: RunFolder, clock: Clock, resumes: bool, quiet: 
     return result
 
 
-def prepare(folder: RunFolder, chosen: Any, overwrite: bool, resumes: bool) -> None:
+def _prepare(folder: RunFolder, chosen: Any, overwrite: bool, resumes: bool) -> None:
     """Makes the folder and writes the recipe in force; env.json stays that of the run's beginning."""
     folder.create(overwrite=overwrite, resume=resumes)
     if not folder.recipe.is_file():  # of a run that goes on, once its checkpoint is accepted
