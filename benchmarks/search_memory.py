@@ -96,9 +96,8 @@ def of_jaxft(task: Training, store: Full | Slots) -> Any:
     def run(state: Any) -> Any:
         root = Root(state, jnp.zeros((1, len(RATES))), -jax.vmap(task.loss)(state[0]))
         policy = Gumbel(scale=0.0)
-        return tree_search(jax.random.key(0), root, task, policy, SIMULATIONS, max_depth=DEPTH, store=store)._replace(
-            tree=None
-        )
+        settings: Any = {"max_depth": DEPTH, "store": store, "tie_noise": 0.0}  # mctx takes the first of equal actions
+        return tree_search(jax.random.key(0), root, task, policy, SIMULATIONS, **settings)._replace(tree=None)
 
     return run
 

@@ -85,7 +85,9 @@ def keys_of_roots(key: Array, batch: int) -> Array:
     return keys.fold_in_each(jnp.broadcast_to(key, (batch,)), jnp.arange(batch))
 
 
-def noise(each: Array, logits: Array) -> Array:
-    """What tells equal logits [B, A] of nodes with these keys apart."""
+def noise(each: Array, logits: Array, scale: float) -> Array:
+    """What tells equal logits [B, A] of nodes with these keys apart: numbers below `scale`; at 0 nothing does."""
+    if not scale:
+        return jnp.zeros_like(logits)
     own = keys.fold_in_each(each, jnp.full(each.shape, NOISE, jnp.uint32))
-    return (TIE * jax.vmap(partial(keys.uniform, count=logits.shape[-1]))(own)).astype(logits.dtype)
+    return (scale * jax.vmap(partial(keys.uniform, count=logits.shape[-1]))(own)).astype(logits.dtype)

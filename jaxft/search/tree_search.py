@@ -19,7 +19,7 @@ from jaxft.search import keys
 from jaxft.search import store as stores
 from jaxft.search.backup import backup, take_off
 from jaxft.search.env import Env, Root, Step
-from jaxft.search.grown import NOISE, Cost, Grown, keys_of_roots, noise, planted, with_room
+from jaxft.search.grown import NOISE, TIE, Cost, Grown, keys_of_roots, noise, planted, with_room
 from jaxft.search.mctx import masked_logits
 from jaxft.search.once import once
 from jaxft.search.policies import Policy
@@ -56,13 +56,15 @@ def tree_search(
     leaf_batch: int = 1,
     store: Full | Slots = FULL,
     tree: Grown | None = None,
+    tie_noise: float = TIE,
 ) -> Found:
     """Searches from each root; everything is traced, so call it under `jax.jit`.
 
     key: a typed key. max_depth: edges from the root to a leaf; none: no limit. capacity: nodes there is room for; none:
     one a simulation. leaf_batch: leaves evaluated at once, selected one after the other with those before them counted
     as visits under way. tree: goes on with an earlier search's, as `reroot` gives it or as it was; its roots must be
-    `root`'s. Raises ValueError for settings that make no sense.
+    `root`'s. tie_noise: added to logits, at most; at 0 the first of equal actions is taken, as mctx's Gumbel search
+    does. Raises ValueError for settings that make no sense.
     """
     if num_simulations < 1 or leaf_batch < 1 or num_simulations % leaf_batch:
         raise ValueError(f"{num_simulations} simulations cannot be done {leaf_batch} at a time")
@@ -74,12 +76,12 @@ def tree_search(
     valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
     impl = str(jax.random.key_impl(key))
     each = keys_of_roots(key, batch) if tree is None else jax.random.wrap_key_data(tree.nodes.keys[:batch], impl=impl)
-    logits, extra = policy.prepare(for_root, masked_logits(root.logits + noise(each, root.logits), ~valid))
+    logits, extra = policy.prepare(for_root, masked_logits(root.logits + noise(each, root.logits, tie_noise), ~valid))
     room = capacity or (0 if tree is None else tree.nodes.num_nodes) + num_simulations + (tree is None)
     grown = (
         planted(each, root, logits, valid, store, room) if tree is None else with_room(tree, root, logits, room, store)
     )
-    run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl)
+    run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl, tie_noise)
     grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
     return _result(for_choice, grown, policy, extra)
 
@@ -126,6 +128,7 @@ class _Run(NamedTuple):
     leaf_batch: int
     impl: str
     """Of the keys."""
+    tie_noise: float
 
     def step(self, now: Grown) -> Grown:
         """Selects, evaluates and backs up `leaf_batch` leaves of each element."""
@@ -293,7 +296,7 @@ class _Run(NamedTuple):
         rows = nodes.rows(picked.node, picked.fresh)
         key = jax.random.wrap_key_data(take(nodes.keys, nodes.rows(picked.node)), impl=self.impl)
         value = jnp.where(step.done, jnp.zeros_like(step.value), step.value)
-        logits = masked_logits(step.logits + noise(key, step.logits), ~step.valid)
+        logits = masked_logits(step.logits + noise(key, step.logits, self.tie_noise), ~step.valid)
         nodes = nodes.replace(
             values=put(nodes.values, rows, value),
             raw_values=put(nodes.raw_values, rows, value),
