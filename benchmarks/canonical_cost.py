@@ -30,7 +30,7 @@ from jaxft.mesh import devices
 from jaxft.recipe import Data, Recipe, Train
 from jaxft.train import optim, step
 from jaxft.train.compiled import Compiled
-from jaxft.train.loop import constants_of
+from jaxft.train.stepper import constants_of
 from jaxft.train.setup import Setup, set_up
 
 DEVICES, MICRO_BATCHES = 8, 8

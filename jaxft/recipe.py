@@ -17,6 +17,7 @@ import yaml
 
 from jaxft import sections
 from jaxft.errors import Problems, UserError
+from jaxft.strategy import Segment, check_segments
 
 MAX_SEED = 2**32 - 1
 Rule = Callable[[Any, Problems], None]
@@ -33,6 +34,10 @@ class Data:
     """Like train, or the fraction of the training set to hold out; none: the asset's own split, else no dev set."""
     test: str | float | None = None
     """Like dev."""
+    search: str | float | None = None
+    """Like dev: what `jaxft explore` looks at while it searches; never trained on, never reported."""
+    limit: int | None = None
+    """Train on so many examples only, drawn from the training set, stratified by label."""
     text: str = "text"
     """Column with the text."""
     text_pair: str | None = None
@@ -69,6 +74,8 @@ class Train:
     """Tokens of a packed row; none: chosen from the data."""
     packing: bool = True
     """False: one example a row."""
+    layers: int | None = None
+    """Keep so many of the model's layers, from the bottom; none: all."""
     freeze: str = "none"
     """none | encoder (all but the head) | layers:K (embeddings, bottom K layers) | re:PATTERN on parameter paths."""
     dropout: float = 0.1
@@ -177,6 +184,8 @@ class Recipe:
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
     noise: Noise = field(default_factory=Noise)
+    segments: tuple[Segment, ...] = ()
+    """Strategies of the first steps, one after the other; see jaxft/strategy.py."""
     numerics: Literal["canonical", "fast"] = "canonical"
     dtype: Literal["auto", "f32", "bf16"] = "auto"
     """Operands of matrix products; auto: f32 on CPU, bf16 elsewhere. Parameters and sums are f32 always."""
@@ -244,7 +253,14 @@ def _holds(tree: Any, path: list[str]) -> bool:
 
 def to_tree(recipe: Any) -> dict[str, Any]:
     """Nested dicts of plain values; `from_tree` turns them back into an equal recipe."""
-    return dataclasses.asdict(recipe)
+    return _plain(dataclasses.asdict(recipe))
+
+
+def _plain(value: Any) -> Any:
+    """With lists for tuples, as YAML and JSON give them back."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def dump(recipe: Any) -> str:
@@ -279,13 +295,15 @@ def _check_data(recipe: Recipe, problems: Problems) -> None:
         problems.add("data.train", "no training data named", "an asset (`jaxft assets`), a file, or a hub id")
     if data.max_tokens < 8:
         problems.add("data.max_tokens", f"must be at least 8, is {data.max_tokens}")
-    shares = [share for share in (data.dev, data.test) if isinstance(share, float)]
-    for name in ("dev", "test"):
-        share = getattr(data, name)
-        if isinstance(share, float) and not 0 < share < 1:
-            problems.add(f"data.{name}", f"a fraction must lie between 0 and 1, is {share}")
-    if sum(shares) >= 1:
-        problems.add("data.dev + data.test", f"leave nothing to train on: they sum to {sum(shares)}")
+    sources = {"data.dev": data.dev, "data.test": data.test, "data.search": data.search}
+    shares = {name: share for name, share in sources.items() if isinstance(share, float)}
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            problems.add(name, f"a fraction must lie between 0 and 1, is {share}")
+    total = sum(shares.values())
+    if total >= 1:
+        problems.add(" + ".join(shares), f"leave nothing to train on: they sum to {total}")
+    at_least(problems, "data", data, 1, "limit")
     if data.multi_label and recipe.task == "tag":
         problems.add("data.multi_label", "tagging gives one tag a word", "set it to false")
 
@@ -306,6 +324,7 @@ def _check_train(recipe: Recipe, problems: Problems) -> None:
         "save_every",
         "keep_checkpoints",
         "log_every",
+        "layers",
     )
     rates(problems, "train", train, "dropout", "label_smoothing")
     if train.batch_size >= 1 and train.micro_batches > train.batch_size:
@@ -373,7 +392,16 @@ def check_mesh(recipe: Any, problems: Problems) -> None:
         problems.add("mesh", "parameters cut over devices are not available in this version", "{fsdp: 1, tensor: 1}")
 
 
-Recipe.RULES = (_check_task, _check_data, _check_train, check_optim, _check_noise, check_seeds, check_mesh)
+Recipe.RULES = (
+    _check_task,
+    _check_data,
+    _check_train,
+    check_optim,
+    _check_noise,
+    check_seeds,
+    check_mesh,
+    check_segments,
+)
 
 
 def at_least(problems: Problems, section: str, part: Any, least: int, *names: str) -> None:

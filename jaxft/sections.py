@@ -32,12 +32,33 @@ def build(cls: type, tree: Any, where: str, prefix: str, problems: Problems) -> 
             values[key] = build(
                 typing.cast(type, hints[key]), {} if value is None else value, where, f"{prefix}{key}.", problems
             )
+        elif typing.get_origin(hints[key]) is tuple:
+            values[key] = _listed(hints[key].__args__[0], value, where, f"{prefix}{key}", problems)
         else:
             try:
                 values[key] = _coerce(value, hints[key])
             except ValueError:
                 problems.add(at, f"expected {_describe(hints[key])}, came {value!r}")
     return cls(**values)
+
+
+def _listed(cls: Any, value: Any, where: str, at: str, problems: Problems) -> tuple[Any, ...]:
+    """A list of sections, or of numbers or texts."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        problems.add(f"{where}: {at}", f"expected a list, came {value!r}")
+        return ()
+    if dataclasses.is_dataclass(cls):
+        kind = typing.cast(type, cls)
+        return tuple(build(kind, part, where, f"{at}[{n}].", problems) for n, part in enumerate(value))
+    made = []
+    for n, part in enumerate(value):
+        try:
+            made.append(_coerce(part, cls))
+        except ValueError:
+            problems.add(f"{where}: {at}[{n}]", f"expected {_describe(cls)}, came {part!r}")
+    return tuple(made)
 
 
 def _coerce(value: Any, hint: Any) -> Any:

@@ -92,7 +92,7 @@ def test_every_key_of_a_recipe_is_an_option(capsys):
                 yield f"{prefix}{field.name}".replace("_", "-")
 
     expected = list(names(Recipe()))
-    assert len(expected) == 64
+    assert len(expected) == 68
     assert not [name for name in expected if f" {name} " not in told]
     assert "(default: sms_spam)" in told  # the recipe's own values
 

@@ -16,7 +16,7 @@ import jaxft
 from jaxft import kernels, prng
 from jaxft.recipe import MAX_SEED, Data, Noise, Recipe, Seeds, Train, stream_seeds
 from jaxft.train.hashes import params_sha256
-from jaxft.train.loop import constants_of
+from jaxft.train.stepper import constants_of
 from jaxft.train.setup import Setup, set_up
 
 ROOTS = [Path(str(package.__file__)).parent for package in (jaxft, kernels)]

@@ -35,12 +35,21 @@ def load(recipe: Recipe) -> Corpus:
         if isinstance(source, str)
     }
     problems.raise_if_any()
-    splits = _hold_out(splits, sources, recipe, problems)
+    splits = _limited(_hold_out(splits, sources, recipe, problems), recipe)
     labels = task.label_set(splits["train"], recipe.data)
     doctor.examine(splits, labels, recipe.data, None, problems)
     problems.raise_if_any()
     told = {name: source if isinstance(source, str) else f"{source:g} of train" for name, source in sources.items()}
     return Corpus(splits, told, labels, tuple(problems.warnings))
+
+
+def _limited(splits: dict[str, Examples], recipe_: Recipe) -> dict[str, Examples]:
+    """With as many training examples as `data.limit` says."""
+    limit, train = recipe_.data.limit, splits["train"]
+    if limit is None or limit >= len(train):
+        return splits
+    seed = recipe.stream_seeds(recipe_)["subsample"]
+    return {**splits, "train": split(train, dev=limit / len(train), seed=seed)["dev"]}
 
 
 def _sources(recipe: Recipe) -> dict[str, str | float]:
@@ -49,6 +58,7 @@ def _sources(recipe: Recipe) -> dict[str, str | float]:
     own = own_splits(data.train)
     named = {"dev": data.dev if data.dev is not None else own.get("dev")}
     named["test"] = data.test if data.test is not None else own.get("test")
+    named["search"] = data.search
     return {"train": data.train, **{name: source for name, source in named.items() if source is not None}}
 
 
@@ -61,7 +71,7 @@ def _hold_out(
         return splits
     seed = recipe.stream_seeds(recipe_)["subsample"]
     try:
-        parts = split(splits["train"], dev=shares.get("dev"), test=shares.get("test"), seed=seed)
+        parts = split(splits["train"], **shares, seed=seed)
     except UserError as error:
         problems.take(error)
         return splits

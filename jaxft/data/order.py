@@ -15,11 +15,13 @@ from jaxft import prng
 
 @dataclass(frozen=True)
 class Order:
-    """The order of `num_examples` examples in steps of `batch_size`; words: of the `order` stream."""
+    """The order of `num_examples` examples in steps of `batch_size`; words: of the `order` stream. take: so many of
+    each step's examples, the first of them."""
 
     num_examples: int
     batch_size: int
     words: prng.Words
+    take: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -32,4 +34,5 @@ class Order:
         """int64 [E] example numbers of one step."""
         start = step % self.steps_per_epoch * self.batch_size
         positions = np.arange(start, min(start + self.batch_size, self.num_examples))
-        return prng.permutation(prng.fold_in(self.words, self.epoch(step)), self.num_examples, positions)
+        words = prng.fold_in(self.words, self.epoch(step))
+        return prng.permutation(words, self.num_examples, positions[: self.take])

@@ -17,14 +17,21 @@ from jaxft.errors import UserError
 Group = list[int]  # indexes of examples that say the same
 
 
-def split(examples: Examples, *, dev: float | None = None, test: float | None = None, seed: int) -> dict[str, Examples]:
-    """`train`, and `dev` and `test` where a fraction (of the whole) is given; each in the order of the file.
+def split(
+    examples: Examples,
+    *,
+    dev: float | None = None,
+    test: float | None = None,
+    search: float | None = None,
+    seed: int,
+) -> dict[str, Examples]:
+    """`train`, and `dev`, `test` and `search` where a fraction (of the whole) is given; each in the order of the file.
 
     Stratified by label; multi-label by the example's rarest label; tagged text not at all. Every label keeps an example
     in train. Sizes are the fractions rounded, or a few less where copies or single examples of a label forbid more.
     Raises UserError if a part would be empty.
     """
-    shares = {name: share for name, share in (("test", test), ("dev", dev)) if share is not None}
+    shares = {name: share for name, share in (("test", test), ("dev", dev), ("search", search)) if share is not None}
     strata = _strata(examples, seed)
     counts = _sizes(strata)
     parts: dict[str, list[int]] = {name: [] for name in shares}
@@ -39,7 +46,7 @@ def split(examples: Examples, *, dev: float | None = None, test: float | None = 
     parts["train"] = train
     for name in ("train", *shares):
         _check_size(name, len(parts[name]), shares.get(name), examples)
-    return {name: examples.take(sorted(parts[name])) for name in ("train", "dev", "test") if name in parts}
+    return {name: examples.take(sorted(parts[name])) for name in ("train", "dev", "test", "search") if name in parts}
 
 
 def _strata_labels(examples: Examples) -> list[str]:

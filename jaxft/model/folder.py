@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxft import prng
@@ -94,6 +95,16 @@ def build(
         config = _with_labels(config, where, classes, drawn=("classifier", "kernel") in found.missing)
     drawn = tuple("/".join(path) for path in found.missing)
     return config, nest(params), LoadReport(missing, tuple(sorted((*found.extra, *replaced))), drawn)
+
+
+def cut(config: BertConfig, params: dict[str, Any], layers: int, where: str) -> tuple[BertConfig, dict[str, Any]]:
+    """The model with its bottom `layers` layers only. Raises UserError where it has fewer."""
+    if layers > config.num_hidden_layers:
+        raise UserError(where, f"asks for {layers} layers, but the model has {config.num_hidden_layers}")
+    encoder = params["encoder"]
+    kept = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
+    config = dataclasses.replace(config, num_hidden_layers=layers)
+    return config, {**params, "encoder": {**encoder, "layers": kept}}
 
 
 def save(

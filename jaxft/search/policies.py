@@ -23,7 +23,7 @@ from jaxft.search.qtransforms import (
     qtransform_by_parent_and_siblings,
     qtransform_completed_by_mix_value,
 )
-from jaxft.search.tree import ROOT, View
+from jaxft.search.tree import NONE, ROOT, View
 
 
 class Policy(Protocol):
@@ -139,6 +139,31 @@ class Gumbel:
     def _scores(self, tree: View, considered: Array) -> Array:
         logits, visits = tree.children_prior_logits[ROOT], tree.children_visits[ROOT]
         return halving_scores(considered, tree.extra_data, logits, self.qtransform(tree, ROOT), visits)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The action with the greatest return: of tried ones q, of others the logit, which is the return that a model
+    expects (see reanalyse.py). What explores is the model, if it is drawn anew for each simulation (Thompson sampling,
+    https://arxiv.org/abs/1707.02038). What is solved is not looked at again."""
+
+    def prepare(self, key: Array, logits: Array) -> tuple[Array, Array]:
+        return logits, jnp.zeros(logits.shape[0])
+
+    def at_root(self, tree: View, num_simulations: int) -> Array:
+        return self.inside(tree, ROOT)
+
+    def inside(self, tree: View, node: ArrayLike) -> Array:
+        closed = tree.children_solved[node] | ~tree.children_valid[node]
+        return masked_argmax(self._returns(tree, node), closed)
+
+    def choose(self, key: Array, tree: View) -> tuple[Array, Array]:
+        action = masked_argmax(self._returns(tree, ROOT), ~tree.children_valid[ROOT])
+        return action, jax.nn.one_hot(action, tree.num_actions)
+
+    def _returns(self, tree: View, node: ArrayLike) -> Array:
+        tried = tree.children_index[node] != NONE
+        return jnp.where(tried, tree.qvalues(node), tree.children_prior_logits[node])
 
 
 def by_visits(key: Array, tree: View, temperature: float) -> tuple[Array, Array]:

@@ -81,7 +81,7 @@ def tree_search(
     grown = (
         planted(each, root, logits, valid, store, room) if tree is None else with_room(tree, root, logits, room, store)
     )
-    run = _Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl, tie_noise)
+    run = Run(env, policy, store, extra, num_simulations, max_depth or 2**30, leaf_batch, impl, tie_noise)
     grown = jax.lax.fori_loop(0, num_simulations // leaf_batch, lambda _, now: run.step(now), grown)
     return _result(for_choice, grown, policy, extra)
 
@@ -107,7 +107,7 @@ def _result(key: Array, grown: Grown, policy: Policy, extra: Array) -> Found:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-class _Picked(NamedTuple):
+class Picked(NamedTuple):
     """Leaves of a step: [K, B]. node: where the simulation ends. fresh: it is new, and to be evaluated. counts: it is a
     simulation at all; from a root that is solved there is none."""
 
@@ -116,7 +116,7 @@ class _Picked(NamedTuple):
     counts: Array
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """A search's settings."""
 
     env: Env
@@ -171,7 +171,7 @@ class _Run(NamedTuple):
 
         return descend(nodes, None, at_root, inside, None, self.max_depth, ends)
 
-    def _pick(self, now: Grown, pending: Array) -> tuple[Grown, _Picked]:
+    def _pick(self, now: Grown, pending: Array) -> tuple[Grown, Picked]:
         """One descent, whose action gets a node if it has none. Nodes from `pending` [B] on have no value yet."""
         nodes = now.nodes
         counts = ~_ends(nodes.solved[: nodes.batch], jnp.full(nodes.batch, ROOT, jnp.int32), pending)
@@ -197,32 +197,32 @@ class _Run(NamedTuple):
             revisits=now.cost.revisits + (counts & ~untried),
             refused=now.cost.refused + refused,
         )
-        return now.replace(nodes=nodes, used=now.used + fresh, cost=cost), _Picked(node, fresh, counts)
+        return now.replace(nodes=nodes, used=now.used + fresh, cost=cost), Picked(node, fresh, counts)
 
-    def _pick_several(self, now: Grown) -> tuple[Grown, Array, _Picked]:
+    def _pick_several(self, now: Grown) -> tuple[Grown, Array, Picked]:
         """Descents one after the other; each counts as a visit at once, its value is to come."""
 
         pending = now.used
 
-        def pick(k: Array, carried: tuple[Grown, Array, _Picked]) -> tuple[Grown, Array, _Picked]:
+        def pick(k: Array, carried: tuple[Grown, Array, Picked]) -> tuple[Grown, Array, Picked]:
             now, flying, picked = carried
             now, one = self._pick(now, pending)
             nodes, flying = take_off(now.nodes, one.node, one.counts, flying)
             return now.replace(nodes=nodes), flying, jax.tree.map(lambda all, x: all.at[k].set(x), picked, one)
 
         shape = (self.leaf_batch, now.nodes.batch)
-        none = _Picked(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, bool))
+        none = Picked(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, bool))
         return jax.lax.fori_loop(0, self.leaf_batch, pick, (now, jnp.zeros_like(now.nodes.visits), none))
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, now: Grown, picked: _Picked) -> Grown:
+    def _evaluate(self, now: Grown, picked: Picked) -> Grown:
         """Calls the environment for the fresh leaves [B], if there are any."""
         if isinstance(self.store, Slots):
             return self._evaluate_by_replay(now, picked)
         return self._noted(now, picked, once(jnp.any(picked.fresh), self._outcome, *self._before(now, picked.node)))
 
-    def _evaluate_together(self, now: Grown, picked: _Picked) -> Grown:
+    def _evaluate_together(self, now: Grown, picked: Picked) -> Grown:
         """All leaves [K, B] in one call of the environment."""
         before = jax.tree.map(_flat, jax.vmap(partial(self._before, now))(picked.node))
         step = once(jnp.any(picked.fresh), self._outcome, *before)
@@ -238,7 +238,7 @@ class _Run(NamedTuple):
         state = stores.read(self.store, now.kept, nodes, jnp.maximum(take(nodes.parents, rows), ROOT))
         return state, jnp.maximum(take(nodes.actions, rows), 0), take(nodes.keys, rows)
 
-    def _evaluate_by_replay(self, now: Grown, picked: _Picked) -> Grown:
+    def _evaluate_by_replay(self, now: Grown, picked: Picked) -> Grown:
         """From the nearest ancestor whose state is kept down to the leaf: one call of the environment a level.
 
         Replayed steps and the last one, which is new, are the same compiled code, so their bits are too.
@@ -290,7 +290,7 @@ class _Run(NamedTuple):
         player = getattr(self.env, "player", None)
         return 1.0 if player is None else jnp.where(player(before) == player(after), 1.0, -1.0)
 
-    def _noted(self, now: Grown, picked: _Picked, step: Step) -> Grown:
+    def _noted(self, now: Grown, picked: Picked, step: Step) -> Grown:
         """Fresh nodes get what the environment says of them; their states are kept if they can be expanded."""
         nodes = now.nodes
         rows = nodes.rows(picked.node, picked.fresh)
@@ -316,7 +316,7 @@ class _Run(NamedTuple):
 
     # --- backup ------------------------------------------------------------------------------------------------------
 
-    def _credit(self, nodes: Nodes, picked: _Picked, flying: Array | None) -> tuple[Nodes, Array | None]:
+    def _credit(self, nodes: Nodes, picked: Picked, flying: Array | None) -> tuple[Nodes, Array | None]:
         """Counts the visit of each leaf [B] and backs its value up."""
         row, to = nodes.rows(picked.node), nodes.rows(picked.node, picked.counts)
         if flying is None:

@@ -123,7 +123,7 @@ class Compiled:
         part = total.total()
         if self.mesh.size > 1:
             part = self._run("sum across devices", self._across, part)
-        state, norm = self._run("update", self._update, state, part)
+        state, norm = self._run("update", self._update, state, part, constants)
         return state, part.loss, norm, tuple(finite)
 
     def _run(self, name: str, jitted: Any, *arguments: Any) -> Any:
@@ -165,7 +165,7 @@ def _whole(step: Step, mesh: Mesh, state: State, batch: dict[str, Array], epoch:
         summed = partial(_summed, function)
         function = jax.shard_map(summed, mesh=mesh, in_specs=specs, out_specs=(_ALL, _EACH), check_vma=False)
     part, finite = function(state.trainable, batch, epoch, constants, weight)
-    state, norm = step.update(state, part)
+    state, norm = step.update(state, part, constants)
     return state, part.loss, norm, (finite,)
 
 

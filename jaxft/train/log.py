@@ -42,7 +42,8 @@ class Log:
             raise _not_finite(self._setup, batch, info, loss, norm)
         self._progress.step(done, loss, batch.real_tokens)
         if done % self._setup.recipe.train.log_every == 0 or done in (1, self._setup.num_steps):
-            rate = float(self._learning_rate(batch.step))
+            factor = self._setup.strategy_at(batch.step).learning_rate
+            rate = float(self._learning_rate(batch.step)) * factor
             record = {"kind": "train", "step": done, "epoch": batch.epoch, "loss": loss, "learning_rate": rate}
             told: dict[str, Any] = {"grad_norm": norm, "real_tokens": batch.real_tokens}
             self._folder.log(record | told | ({"digest": taken.digest} if taken.digest else {}))

@@ -6,26 +6,20 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from jaxft import prng, recipe
 from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.errors import UserError
 from jaxft.evaluate.predict import Predictor
 from jaxft.evaluate.score import Scored, score
-from jaxft.mesh import devices
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
-from jaxft.train import optim, step
 from jaxft.train.clock import Clock
-from jaxft.train.compiled import Compiled
 from jaxft.train.interrupt import Watch
 from jaxft.train.log import Log, Taken
-from jaxft.train.partition import Flat
 from jaxft.train.saver import Saver
 from jaxft.train.setup import Setup
+from jaxft.train.step import State
+from jaxft.train.stepper import Stepper
 
 DIGEST_EVERY = 10
 """Steps between digests of the parameters in metrics.jsonl (canonical numerics); one takes as long as reading them."""
@@ -54,13 +48,11 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
     Raises UserError where the loss stops being a number, and Interrupted, after a save, where a signal asked for it.
     """
     train, num_steps = setup.recipe.train, setup.num_steps
-    optimiser = optim.make(setup.recipe.optim, num_steps)
     trainable, frozen = setup.split()
-    compiled = compiled_of(setup, optimiser, progress)
-    constants = compiled.place(constants_of(setup, frozen))
+    stepper = Stepper(setup, progress)
     log = Log(setup, folder, progress)
     saver = Saver(setup, folder, clock, log)
-    start = saver.start(optimiser, trainable)
+    start = saver.start(stepper.optimiser, trainable)
     stopping, done = start.stopping, start.step
     batches = setup.batches()
     ahead = range(done, done if stopping.should_stop else num_steps)
@@ -68,17 +60,17 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
     canonical = setup.recipe.numerics == "canonical"
 
     with Watch(log.interrupted) as watch, Prefetch(batches.make, ahead) as prefetched:
-        expected = _rehearse(compiled, start.state, batches.make(done), constants) if ahead and canonical else None
-        state = compiled.place(start.state)
+        expected = _rehearse(stepper, start.state, batches.make(done)) if ahead and canonical else None
+        state = stepper.place(start.state)
         first = start.step + 1
         del start  # its arrays would stay on the host for as long as the run
-        since, before_compile = time.perf_counter(), compiled.compile_s
+        since, before_compile = time.perf_counter(), stepper.compile_s
         for batch in prefetched:
-            state, info = compiled(state, batch.arrays, batch.epoch, constants)
+            state, info = stepper(state, batch)
             if expected is not None:
-                expected = _compare(expected, compiled.digest(state))
+                expected = _compare(expected, stepper.digest(state))
             done = batch.step + 1
-            digest = compiled.digest(state.trainable) if canonical and done % DIGEST_EVERY == 0 else None
+            digest = stepper.digest(state.trainable) if canonical and done % DIGEST_EVERY == 0 else None
             pending.append(Taken(batch, info, digest))
             if len(pending) > 1:  # the device is busy with this step: look at the one before
                 log.took(pending.popleft())
@@ -92,7 +84,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
                 continue
             while pending:
                 log.took(pending.popleft())
-            clock.train_s += time.perf_counter() - since - (compiled.compile_s - before_compile)
+            clock.train_s += time.perf_counter() - since - (stepper.compile_s - before_compile)
             host = saver.to_host(state)
             best = False
             if evaluates and evaluator.has_dev:
@@ -107,7 +99,7 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
             del host
             if stopping.should_stop:
                 break
-            since, before_compile = time.perf_counter(), compiled.compile_s
+            since, before_compile = time.perf_counter(), stepper.compile_s
 
     if watch.number:
         raise saver.interrupted(done, watch.number)
@@ -119,31 +111,20 @@ def fit(setup: Setup, folder: RunFolder, progress: Progress, evaluator: Evaluato
         best_step=stopping.best_step,
         stopped_early=stopping.should_stop and done < num_steps,
         clock=clock,
-        compile_s=compiled.compile_s,
+        compile_s=stepper.compile_s,
         input_stall_s=prefetched.stall_s,
         checkpoint_stall_s=saver.stall_s,
-        num_devices=compiled.mesh.size,
-        shapes=compiled.shapes,
+        num_devices=stepper.mesh.size,
+        shapes=stepper.shapes,
         warnings=tuple(log.warnings),
     )
 
 
-def compiled_of(setup: Setup, optimiser: Any, progress: Progress) -> Compiled:
-    """The steps of a run on its devices."""
-    train = setup.recipe.train
-    made = step.make(setup.model(training=True), setup.task, optimiser, setup.partition, train.label_smoothing)
-    mesh = devices.choose(setup.recipe.mesh.data, train.micro_batches)
-    if mesh.size < len(jax.devices()):
-        told = f"{mesh.size} of {len(jax.devices())} devices compute(s): train.micro_batches is {train.micro_batches}"
-        progress.message(f"{told}, mesh.data {setup.recipe.mesh.data}")
-    return Compiled(made, mesh, numerics=setup.recipe.numerics, on_compile=progress.compiling)
-
-
-def _rehearse(compiled: Compiled, initial: step.State, batch: StepBatch, constants: step.Constants) -> str:
+def _rehearse(stepper: Stepper, initial: State, batch: StepBatch) -> str:
     """Digest of the state after the first step, which is taken once more in earnest."""
-    state, _ = compiled(compiled.place(initial), batch.arrays, batch.epoch, constants)
-    compiled.digest(state.trainable)  # compiled now rather than in the middle of the run
-    return compiled.digest(state)
+    state, _ = stepper(stepper.place(initial), batch)
+    stepper.digest(state.trainable)  # compiled now rather than in the middle of the run
+    return stepper.digest(state)
 
 
 def _compare(expected: str, came: str) -> None:
@@ -175,10 +156,3 @@ class Evaluator:
         num_words = [len(text) for text in examples.texts] if examples.is_tagged else []
         predictions = self._predictor(params, setup.datasets[split], setup.widths, num_words)
         return score(setup.task, examples, predictions, setup.labels)
-
-
-def constants_of(setup: Setup, frozen: Flat) -> step.Constants:
-    """What the steps of a run read, on the host."""
-    words = prng.stream("dropout", recipe.stream_seeds(setup.recipe)["dropout"])
-    weights = setup.class_weights()
-    return step.Constants(frozen, prng.device_words(words), None if weights is None else jnp.asarray(weights))

@@ -45,10 +45,14 @@ def make(optim: Optim, num_steps: int) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
-def decay_factor(optim: Optim, num_steps: int, steps: int) -> float:
-    """What `steps` updates make of a parameter that 1 was and that never has a gradient."""
-    rates = np.asarray(jax.vmap(schedule(optim, num_steps))(jnp.arange(num_steps)), np.float64)
-    return float(np.prod(1.0 - rates[:steps] * optim.weight_decay))
+def decay_factor(rates: np.ndarray, decays: np.ndarray) -> float:
+    """What updates make of a parameter that 1 was and that never has a gradient; learning rate and decay by step."""
+    return float(np.prod(1.0 - np.asarray(rates, np.float64) * np.asarray(decays, np.float64)))
+
+
+def rates(optim: Optim, num_steps: int) -> np.ndarray:
+    """f64 [num_steps], the learning rate of each step."""
+    return np.asarray(jax.vmap(schedule(optim, num_steps))(jnp.arange(num_steps)), np.float64)
 
 
 def clip(limit: float) -> optax.GradientTransformation:

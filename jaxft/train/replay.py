@@ -24,12 +24,12 @@ from jaxft.errors import Problems, UserError
 from jaxft.report.env import environment
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
-from jaxft.train import optim, resume, step
-from jaxft.train.compiled import Compiled, Info
+from jaxft.train import resume, step
+from jaxft.train.compiled import Info
 from jaxft.train.hashes import params_sha256
-from jaxft.train.loop import compiled_of, constants_of
 from jaxft.train.setup import Setup, set_up
 from jaxft.train.step import State
+from jaxft.train.stepper import Stepper
 
 EXPLAINS = ("jaxft", "git", "python", "packages", "cpu", "cores", "cpu_threads", "devices", "flags")
 """Parts of env.json that can explain other bits."""
@@ -121,7 +121,7 @@ def _start(setup: Setup, folder: RunFolder, latest: int) -> tuple[int, State, tu
 
     Raises UserError where labels, data or model are not those of the checkpoints.
     """
-    optimiser = optim.make(setup.recipe.optim, setup.num_steps)
+    optimiser = Stepper(setup, Progress(0, quiet=True)).optimiser
     initial = jax.tree.map(np.asarray, step.init(setup.split()[0], optimiser))
     store, where, notes, identity = Store(folder.checkpoints), str(folder.path), [], None
     for number in reversed(store.steps()):
@@ -145,13 +145,12 @@ def _steps(
     setup: Setup, begin: int, state: State, last: int, progress: Progress
 ) -> Iterator[tuple[int, Info, Callable[[], str], Callable[[], Tree]]]:
     """Yields (steps done, what the step told, and when called, digest and whole parameters)."""
-    optimiser = optim.make(setup.recipe.optim, setup.num_steps)
-    compiled: Compiled = compiled_of(setup, optimiser, progress)
+    stepper = Stepper(setup, progress)
     frozen = setup.split()[1]
-    constants, now = compiled.place(constants_of(setup, frozen)), compiled.place(state)
+    now = stepper.place(state)
     with Prefetch(setup.batches().make, range(begin, last)) as batches:
         for batch in batches:
-            now, info = compiled(now, batch.arrays, batch.epoch, constants)
+            now, info = stepper(now, batch)
             done, trainable = batch.step + 1, now.trainable
             progress.step(done, np.asarray(info.loss).item(), batch.real_tokens)
 
@@ -159,7 +158,7 @@ def _steps(
                 host = {path: np.array(leaf.addressable_data(0)) for path, leaf in trainable.items()}
                 return setup.partition.whole(setup.widen(host, done), frozen)
 
-            yield done, info, partial(compiled.digest, trainable), params
+            yield done, info, partial(stepper.digest, trainable), params
 
 
 def _differs(done: int, info: Info, digest: Callable[[], str], record: Tree) -> str:

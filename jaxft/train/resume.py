@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import optax
 
 from jaxft import cpu_threads, recipe
 from jaxft.checkpoint.store import Damaged, Snapshot, Store
@@ -30,7 +29,7 @@ from jaxft.train.clock import Counts
 from jaxft.train.hashes import params_sha256
 from jaxft.train.partition import Flat
 from jaxft.train.setup import Setup
-from jaxft.train.step import State
+from jaxft.train.step import Initial, State
 from jaxft.train.stop import EarlyStopping
 
 FORMAT = 1
@@ -219,7 +218,7 @@ def find(
     store: Store,
     identity: Tree,
     records: list[Tree],
-    optimiser: optax.GradientTransformation,
+    optimiser: Initial,
     trainable: Flat,
 ) -> Start:
     """The newest checkpoint that is whole, and whose best parameters so far are; else the beginning.

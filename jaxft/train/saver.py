@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-import optax
 
 from jaxft import recipe
 from jaxft.checkpoint.store import Snapshot, Store
@@ -21,7 +20,7 @@ from jaxft.train.log import Log
 from jaxft.train.partition import Flat
 from jaxft.train.resume import Start
 from jaxft.train.setup import Setup
-from jaxft.train.step import State
+from jaxft.train.step import Initial, State
 
 
 class Saver:
@@ -35,7 +34,7 @@ class Saver:
         self._safe_best: int | None = None
         self.stall_s = 0.0
 
-    def start(self, optimiser: optax.GradientTransformation, trainable: Flat) -> Start:
+    def start(self, optimiser: Initial, trainable: Flat) -> Start:
         """The newest state that is whole; checkpoints, metrics.jsonl and clock are set back to it. Raises UserError."""
         try:
             self._store.clean()

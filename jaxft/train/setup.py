@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from jaxft.model.bert import Rates
 from jaxft.model.config import BertConfig
 from jaxft.model.config import read as read_config
 from jaxft.model.heads import HEADS, Bert
-from jaxft.recipe import Recipe
+from jaxft.recipe import Noise, Recipe
+from jaxft.strategy import Strategy
 from jaxft.tasks.base import Task
-from jaxft.train import optim
+from jaxft.train import optim, segments
 from jaxft.train.partition import Flat, Partition, partition
+from jaxft.train.segments import SegmentBatches
 from jaxft.train.vocabulary import WORD, Vocabulary
 
 SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
@@ -54,6 +56,7 @@ class Setup:
     datasets: dict[str, Dataset]
     warnings: tuple[Problem, ...]
     noise: Noisy | None = None
+    _batches: dict[Any, TrainBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -92,13 +95,45 @@ class Setup:
         """Trainable parameters after so many steps, with all words."""
         if self.vocabulary is None:
             return trainable
-        return self.vocabulary.widen(trainable, optim.decay_factor(self.recipe.optim, self.num_steps, steps))
+        return self.vocabulary.widen(trainable, self._decay_factor(steps))
 
-    def batches(self) -> TrainBatches:
+    def _decay_factor(self, steps: int) -> float:
+        """What so many steps make of the embedding of a word that no text holds."""
+        decays = np.full(steps, self.recipe.optim.weight_decay)
+        rates = optim.rates(self.recipe.optim, self.num_steps)[:steps]
+        done = 0
+        for segment in self.recipe.segments:
+            span = slice(done, done + segment.steps)
+            if segment.weight_decay is not None:
+                decays[span] = segment.weight_decay
+            if WORD in segments.partition_of(self, segment).frozen:
+                decays[span] = 0.0
+            rates[span] = rates[span] * segment.learning_rate
+            done += segment.steps
+        return optim.decay_factor(rates, decays)
+
+    def strategy_at(self, step: int) -> Strategy:
+        """The strategy of a step, counted from 0."""
+        return segments.strategy_at(self.recipe.segments, step)
+
+    def batches(self) -> TrainBatches | SegmentBatches:
+        """The batches of the run, by step."""
+        if self.recipe.segments:
+            return SegmentBatches(self.batches_of, self.recipe.segments)
+        return self.batches_of(segments.DEFAULT)
+
+    def batches_of(self, strategy: Strategy) -> TrainBatches:
+        """The batches that the run has if it keeps to one strategy; made once for strategies that agree on them."""
+        key = (segments.noise_of(self.recipe.noise, strategy), strategy.batch_size)
+        if key not in self._batches:
+            self._batches[key] = self._make_batches(*key)
+        return self._batches[key]
+
+    def _make_batches(self, noise: Noise, batch_size: int | None) -> TrainBatches:
         train = self.recipe.train
         return TrainBatches(
-            self._train_data(),
-            self.order,
+            self._train_data(noise),
+            dataclasses.replace(self.order, take=batch_size),
             self.num_steps,
             micro_batches=train.micro_batches,
             widths=self.widths,
@@ -106,9 +141,15 @@ class Setup:
             shape_cost=SHAPE_COST["cpu" if jax.default_backend() == "cpu" else "accelerator"],
         )
 
-    def _train_data(self) -> ByEpoch:
-        if self.noise is not None:
+    def _train_data(self, noise: Noise) -> ByEpoch:
+        if noise == self.recipe.noise and self.noise is not None:
             return self.noise.epochs(self._in_use)
+        if noise.is_on:
+            examples = self.corpus.splits["train"]
+            targets = self.task.targets(examples, self.labels, Problems())
+            changed = dataclasses.replace(self.recipe, noise=noise)
+            clean, tokenizer = self.datasets["train"], self.tokenizer
+            return _noise(changed, self.corpus, clean, targets, tokenizer, self.config).epochs(self._in_use)
         return self._in_use(self.datasets["train"])
 
     def _in_use(self, data: Dataset) -> Dataset:
@@ -160,6 +201,8 @@ def set_up(chosen: Recipe) -> Setup:
     config, params, report = model_folder.build(
         config, tensors, str(model_path), task.head, len(found.labels), init_key, keep_head=False
     )
+    if chosen.train.layers is not None:
+        config, params = model_folder.cut(config, params, chosen.train.layers, "train.layers")
     tokenizer = load_tokenizer(model_path)
     encoded = {
         name: encode(examples, tokenizer, max_tokens=chosen.data.max_tokens, overflow=chosen.data.overflow)
@@ -172,21 +215,21 @@ def set_up(chosen: Recipe) -> Setup:
     targets = {name: task.targets(examples, found.labels, problems) for name, examples in found.splits.items()}
     datasets = {name: Dataset.of(tokens, targets[name], task.head == "tag") for name, tokens in encoded.items()}
     problems.raise_if_any()
-    noise = _noise(chosen, found, datasets["train"], targets["train"], tokenizer, config)
+    noise = None
+    if chosen.noise.is_on:
+        noise = _noise(chosen, found, datasets["train"], targets["train"], tokenizer, config)
     part = partition(chosen.train.freeze, params, config.num_hidden_layers)
     words = None
-    holds_all = HEADS[task.head].mlm or chosen.noise.brings_tokens  # predicts any word, or may meet it
+    holds_all = HEADS[task.head].mlm or segments.brings_tokens(chosen)  # predicts any word, or may meet it
     if WORD not in part.frozen and not holds_all:
         words = Vocabulary.of(encoded["train"], params["encoder"]["embeddings"]["word"])
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
-    return Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings, noise)
+    made = Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings, noise)
+    segments.check_freezing(made, chosen.segments, "segments[{}]".format)
+    return made
 
 
-def _noise(
-    chosen: Recipe, found: Corpus, clean: Dataset, targets: list, tokenizer: Any, config: BertConfig
-) -> Noisy | None:
-    if not chosen.noise.is_on:
-        return None
+def _noise(chosen: Recipe, found: Corpus, clean: Dataset, targets: list, tokenizer: Any, config: BertConfig) -> Noisy:
     return Noisy(
         chosen.noise,
         clean,

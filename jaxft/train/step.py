@@ -8,7 +8,7 @@ and spread over devices is the business of train/compiled.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,12 @@ from jax import Array
 
 from jaxft.model.heads import Bert
 from jaxft.tasks.base import Task
+from jaxft.train.parametric import Hyper, Moments, Parametric, Window
 from jaxft.train.partition import Flat, Partition
 
 
 class State(NamedTuple):
-    """What a step changes. trainable: path -> f32 array. optimiser: optax state. step: int32 []."""
+    """What a step changes. trainable: path -> f32 array. optimiser: optax state, or `Moments`. step: int32 []."""
 
     trainable: Flat
     optimiser: Any
@@ -37,14 +38,24 @@ class Part(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What a step reads and leaves: frozen parameters, the words of the dropout stream, class weights [C] or none."""
+    """What a step reads and leaves: frozen parameters, the words of the dropout stream, class weights [C] or none, the
+    strategy's numbers where the run has segments."""
 
     frozen: Flat
     dropout_key: Array
     class_weights: Array | np.ndarray | None
+    hyper: Hyper | None = None
 
 
-def init(trainable: Flat, optimiser: optax.GradientTransformation) -> State:
+class Initial(Protocol):
+    """An optimiser, as far as `init` goes."""
+
+    def init(self, params: Any, /) -> Any:
+        """Its state before the first step."""
+        ...
+
+
+def init(trainable: Flat, optimiser: Initial) -> State:
     """The state before the first step. `trainable` is copied: steps donate their state."""
     trainable = jax.tree.map(jnp.array, trainable)
     return State(trainable, jax.jit(optimiser.init)(trainable), jnp.int32(0))
@@ -54,48 +65,88 @@ class Step(NamedTuple):
     """total_weight(targets, constants) -> f32 []: of all targets of a step.
     gradient(trainable, micro-batch [B, L] arrays, epoch uint32 [], constants, total weight) -> (part, bool [B, S or L],
     whether each loss is a number).
-    update(state, part of the whole step) -> (state, norm of the gradient before clipping)."""
+    update(state, part of the whole step, constants) -> (state, norm of the gradient before clipping)."""
 
     total_weight: Callable[[Array, Constants], Array]
     gradient: Callable[[Flat, dict[str, Array], Array, Constants, Array], tuple[Part, Array]]
-    update: Callable[[State, Part], tuple[State, Array]]
+    update: Callable[[State, Part, Constants], tuple[State, Array]]
 
 
 def make(
     model: Bert, task: Task, optimiser: optax.GradientTransformation, partition: Partition, label_smoothing: float
 ) -> Step:
     """The functions of a run's steps."""
-
-    def total_weight(targets: Array, constants: Constants) -> Array:
-        """Known before the backward pass, it scales the loss there; dividing the gradients afterwards would read them
-        all again. Weights do not depend on the logits, so any will do; XLA drops the rest."""
-        many = jnp.issubdtype(targets.dtype, jnp.floating)
-        logits = jnp.zeros(targets.shape if many else (*targets.shape, model.num_labels), jnp.float32)
-        _, weights = task.loss(logits, targets, label_smoothing=0.0, class_weights=constants.class_weights)
-        return weights.sum()
-
-    def loss_share(trainable: Flat, micro: dict[str, Array], epoch: Array, constants: Constants, weight: Array):
-        params = partition.join(trainable, constants.frozen)
-        logits = model.apply({"params": params}, micro, constants.dropout_key, epoch)
-        losses, _ = task.loss(
-            logits, micro["targets"], label_smoothing=label_smoothing, class_weights=constants.class_weights
-        )
-        scale = 1.0 / jnp.maximum(weight, 1e-8)
-        return losses.sum() * scale, jnp.isfinite(losses)
+    loss = _Loss(model, task)
 
     def gradient(trainable: Flat, micro: dict[str, Array], epoch: Array, constants: Constants, weight: Array):
-        differentiate = jax.value_and_grad(loss_share, has_aux=True)
-        (loss, finite), grads = differentiate(trainable, micro, epoch, constants, weight)
-        return Part(loss[None], grads), finite
+        def share(trainable: Flat) -> tuple[Array, Array]:
+            params = partition.join(trainable, constants.frozen)
+            return loss.share(params, micro, epoch, constants, weight, label_smoothing)
+
+        (value, finite), grads = jax.value_and_grad(share, has_aux=True)(trainable)
+        return Part(value[None], grads), finite
 
     @jax.named_scope("optimiser")
-    def update(state: State, part: Part) -> tuple[State, Array]:
+    def update(state: State, part: Part, constants: Constants) -> tuple[State, Array]:
         norm = optax.tree.norm(part.gradient)
         updates, optimiser_state = optimiser.update(part.gradient, state.optimiser, state.trainable)
         trainable: Any = optax.apply_updates(state.trainable, updates)
         return State(trainable, optimiser_state, state.step + 1), norm
 
-    return Step(total_weight, gradient, update)
+    return Step(loss.total_weight, gradient, update)
+
+
+def make_parametric(model: Bert, task: Task, optimiser: Parametric, window: Window) -> Step:
+    """The functions of steps under a strategy: `model` and `window` freeze and drop out as it says; its numbers come
+    with the constants. The gradient is that of the moving part."""
+    loss = _Loss(model, task)
+
+    def gradient(trainable: Flat, micro: dict[str, Array], epoch: Array, constants: Constants, weight: Array):
+        smoothing = constants.hyper.label_smoothing  # type: ignore[union-attr]
+
+        def share(moving: Flat) -> tuple[Array, Array]:
+            params = window.params(moving, trainable, constants.frozen)
+            return loss.share(params, micro, epoch, constants, weight, smoothing)
+
+        (value, finite), grads = jax.value_and_grad(share, has_aux=True)(window.moving(trainable))
+        return Part(value[None], grads), finite
+
+    @jax.named_scope("optimiser")
+    def update(state: State, part: Part, constants: Constants) -> tuple[State, Array]:
+        norm = optax.tree.norm(part.gradient)
+        moments = Moments(*(window.moving(leaves) for leaves in state.optimiser))
+        params = window.moving(state.trainable)
+        new, moved = optimiser.update(part.gradient, moments, params, state.step, constants.hyper)  # type: ignore[arg-type]
+        kept = Moments(*(window.back(old, now) for old, now in zip(state.optimiser, moved, strict=True)))
+        return State(window.back(state.trainable, new), kept, state.step + 1), norm
+
+    return Step(loss.total_weight, gradient, update)
+
+
+class _Loss(NamedTuple):
+    """What a model is trained on."""
+
+    model: Bert
+    task: Task
+
+    def total_weight(self, targets: Array, constants: Constants) -> Array:
+        """Known before the backward pass, it scales the loss there; dividing the gradients afterwards would read them
+        all again. Weights do not depend on the logits, so any will do; XLA drops the rest."""
+        many = jnp.issubdtype(targets.dtype, jnp.floating)
+        logits = jnp.zeros(targets.shape if many else (*targets.shape, self.model.num_labels), jnp.float32)
+        _, weights = self.task.loss(logits, targets, label_smoothing=0.0, class_weights=constants.class_weights)
+        return weights.sum()
+
+    def share(
+        self, params: Any, micro: dict[str, Array], epoch: Array, constants: Constants, weight: Array, smoothing: Any
+    ) -> tuple[Array, Array]:
+        """(a micro-batch's share of the step's mean loss, whether each loss is a number)."""
+        logits = self.model.apply({"params": params}, micro, constants.dropout_key, epoch)
+        losses, _ = self.task.loss(
+            logits, micro["targets"], label_smoothing=smoothing, class_weights=constants.class_weights
+        )
+        scale = 1.0 / jnp.maximum(weight, 1e-8)
+        return losses.sum() * scale, jnp.isfinite(losses)
 
 
 def digest(tree: Any) -> Array:

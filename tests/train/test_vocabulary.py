@@ -77,5 +77,7 @@ def test_frozen_words_stay_as_they_are(set_up_on, freeze):
 
 def test_decay_factor_is_the_product_over_the_steps():
     chosen = Optim(learning_rate=0.5, weight_decay=0.1, warmup=0.5, schedule="constant")
-    assert optim.decay_factor(chosen, 4, 0) == 1.0
-    assert optim.decay_factor(chosen, 4, 3) == pytest.approx((1 - 0.0) * (1 - 0.025) * (1 - 0.05))
+    rates = optim.rates(chosen, 4)
+    assert optim.decay_factor(rates[:0], np.zeros(0)) == 1.0
+    decays = np.full(3, chosen.weight_decay)
+    assert optim.decay_factor(rates[:3], decays) == pytest.approx((1 - 0.0) * (1 - 0.025) * (1 - 0.05))

@@ -45,8 +45,7 @@ class Store:
 
     def affords(self, price: Price) -> bool:
         """Whether the budget that is left pays for it."""
-        steps = price.segments * self.world.segment_steps + price.scores * self.world.score_steps
-        return self.account.spent + steps <= self.account.budget + 1e-9
+        return self.account.affords(*price)
 
     def train(self, path: Path, length: int | None = None) -> None:
         """Trains what is missing of the first `length` segments (all) of a path. Raises Spent."""

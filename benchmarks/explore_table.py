@@ -1,0 +1,110 @@
+"""The oracle table: a small world of strategies trained completely, once; then every searcher plays on it for free.
+
+    python benchmarks/explore_table.py enumerate trec    # 4 strategies, 4 segments: 340 segments, 256 schedules
+    python benchmarks/explore_table.py replay            # every searcher, 1,000 times, on every table there is
+
+The tables are real: two layers of MiniLM, real data, real steps. A searcher's regret is the score of the best schedule
+of all 256 less that of the best one that it saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from jaxft import compilation
+from jaxft.explore.world import Training
+from jaxft.recipe import Data, Optim, Recipe, Train
+from jaxft.report.env import environment
+from jaxft.strategy import Strategy, segment
+from jaxft.train.setup import set_up
+
+RESULTS = Path(__file__).parent / "results"
+DEPTH, SEGMENT_STEPS = 4, 12
+STRATEGIES = (
+    Strategy(),
+    Strategy(learning_rate=3.0),
+    Strategy(learning_rate=0.3),
+    Strategy(learning_rate=3.0, freeze="encoder"),
+)
+HELD_OUT: Any = {"dev": 0.1, "test": 0.2, "search": 0.06, "max_tokens": 64}
+WORLDS = {
+    "trec": (
+        "classify",
+        Data(train="trec", dev=0.1, test=0.2, search=0.06, limit=300, max_tokens=64),
+        1e-3,
+        "accuracy",
+    ),
+    "sms_spam": (
+        "classify",
+        Data(train="sms_spam", dev=0.1, test=0.2, search=0.06, limit=120, max_tokens=64),
+        3e-4,
+        "mcc",
+    ),
+    "conll2003": ("tag", Data(train="conll2003", search=0.02, limit=300, max_tokens=64), 1e-3, "f1"),
+}
+"""Task, data, learning rate, metric."""
+
+
+def world(name: str, seed: int = 0) -> tuple[Training, Recipe]:
+    """The world of a table; its default recipe."""
+    task, data, rate, metric = WORLDS[name]
+    train = Train(steps=DEPTH * SEGMENT_STEPS, batch_size=16, layers=2)
+    chosen = Recipe(task=task, data=data, train=train, optim=Optim(learning_rate=rate), seed=seed)
+    chosen = dataclasses.replace(chosen, segments=tuple(segment(one, 1) for one in STRATEGIES))
+    made = set_up(chosen)
+    return Training(made, STRATEGIES, depth=DEPTH, segment_steps=SEGMENT_STEPS, metric=metric), chosen
+
+
+def paths(length: int) -> list[tuple[int, ...]]:
+    """All paths of up to so many segments, each after those that it begins with."""
+    return sorted(path for n in range(length + 1) for path in itertools.product(range(len(STRATEGIES)), repeat=n))
+
+
+def enumerate_world(name: str, seed: int) -> None:
+    """Trains every path and writes the table."""
+    compilation.keep()
+    played, chosen = world(name, seed)
+    since, table = time.perf_counter(), {}
+    for number, path in enumerate(paths(DEPTH)):
+        scores = played.scores(path)
+        table["".join(map(str, path))] = {key: round(value, 6) for key, value in scores.items()}
+        if number % 20 == 0:
+            print(f"{number} {path} {played.trained} {time.perf_counter() - since:.0f} s", flush=True)
+    metric = WORLDS[name][3]
+    facts: dict[str, Any] = {
+        "data": dataclasses.asdict(chosen.data),
+        "strategies": [str(one) for one in STRATEGIES],
+        "metric": metric,
+        "segment_steps": SEGMENT_STEPS,
+        "score_steps": round(played.score_steps, 3),
+        "learning_rate": chosen.optim.learning_rate,
+        "layers": chosen.train.layers,
+        "batch_size": chosen.train.batch_size,
+        "segments_trained": played.trained,
+        "seconds": round(time.perf_counter() - since),
+        "environment": environment(),
+        "table": table,
+    }
+    place = RESULTS / f"explore_table_{name}{f'_{seed}' if seed else ''}.json"
+    place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(f"{place}: {played.trained} segments, {facts['seconds']} s")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("enumerate",))
+    parser.add_argument("world", nargs="?", choices=tuple(WORLDS))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    enumerate_world(args.world, args.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Exploring: the strategy of a fine-tuning run is searched, segment by segment."""

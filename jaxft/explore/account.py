@@ -1,0 +1,108 @@
+"""What a searcher may spend and what it has seen: one ledger for the explorer and all of its rivals.
+
+A schedule is a path: the number of an action for each of the first segments of a run. Budgets are counted in gradient
+steps. Whoever trains a segment pays for its steps, however often somebody else has trained it; whoever looks at the dev
+score pays what the forward passes are worth. A world is a pure function of paths, so searchers that share one see the
+same scores, and what it remembers to save time saves nobody a charge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Path = tuple[int, ...]
+"""Actions of the first segments; () is the root."""
+
+
+_ROUNDING = 1e-9
+"""Gradient steps, which may be fractions, that sums may be off by."""
+
+
+class World(Protocol):
+    """What is searched. num_actions: A. depth: segments of a whole run. segment_steps: gradient steps of a segment.
+    score_steps: what a look at the dev score is worth, in gradient steps."""
+
+    num_actions: int
+    depth: int
+    segment_steps: int
+    score_steps: float
+
+    def score(self, path: Path) -> float:
+        """Dev score after the segments of a path; the higher, the better; -inf where training diverged."""
+        ...
+
+
+class Spent(Exception):
+    """The budget does not pay for what was asked for; nothing was charged."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A whole schedule that was scored. spent: gradient steps charged by then."""
+
+    spent: float
+    path: Path
+    score: float
+
+
+@dataclass
+class Account:
+    """One searcher's budget in a world, in gradient steps."""
+
+    world: World
+    budget: float
+    segments: int = 0
+    """Trained, those trained again included."""
+    scores: int = 0
+    """Looks at the dev score."""
+    sightings: list[Sighting] = field(default_factory=list)
+
+    @property
+    def spent(self) -> float:
+        """Gradient steps charged so far."""
+        return self.segments * self.world.segment_steps + self.scores * self.world.score_steps
+
+    @property
+    def left(self) -> float:
+        return self.budget - self.spent
+
+    def affords(self, segments: int, scores: int = 0) -> bool:
+        """Whether the budget pays for so many segments and looks."""
+        price = segments * self.world.segment_steps + scores * self.world.score_steps
+        return price <= self.left + _ROUNDING
+
+    def train(self, path: Path) -> None:
+        """Pays for the last segment of a path. Raises Spent.
+
+        Whether the searcher has kept the state before it is for the searcher to know: one that has not trains the
+        segments before it again, and pays again.
+        """
+        assert path, "the root is not trained"
+        self._pay(self.world.segment_steps)
+        self.segments += 1
+
+    def train_whole(self, path: Path, since: int = 0) -> None:
+        """Pays for the segments of a path after the first `since`. Raises Spent at the first that the budget does not
+        pay for; those before it are charged."""
+        for length in range(since + 1, len(path) + 1):
+            self.train(path[:length])
+
+    def score(self, path: Path) -> float:
+        """Pays for a look at the dev score after a path. Raises Spent."""
+        assert len(path) <= self.world.depth, f"{path} is longer than a run"
+        self._pay(self.world.score_steps)
+        self.scores += 1
+        score = self.world.score(path)
+        if len(path) == self.world.depth:
+            self.sightings.append(Sighting(self.spent, path, score))
+        return score
+
+    def best(self, within: float | None = None) -> Sighting | None:
+        """The best whole schedule seen by the time that `within` gradient steps were spent, the earliest of equals."""
+        seen = [one for one in self.sightings if within is None or one.spent <= within + _ROUNDING]
+        return max(seen, key=lambda one: one.score, default=None)
+
+    def _pay(self, steps: float) -> None:
+        if steps > self.left + _ROUNDING:
+            raise Spent

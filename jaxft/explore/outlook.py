@@ -1,0 +1,126 @@
+"""What the rest of a schedule can be expected to bring: a Bayesian linear model of what a segment adds to the score.
+
+    gain = w1[depth, action] + w2[action before, action] + u · (w3[action] + w4[depth])       u: what was gained so far
+
+Weights have a normal prior, gains normal noise; both scales come from the gains that were seen (empirical Bayes), so
+nothing hangs on the metric's unit. A draw of the weights is a world that could be (Thompson sampling, Russo et al.
+2018); `returns` plays on in it, by beam search, from every node of a tree at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxft.rl import draws
+
+BEAM = 8
+
+
+class Shape(NamedTuple):
+    """num_actions: A. depth: segments of a schedule."""
+
+    num_actions: int
+    depth: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        actions, depth = self.num_actions, self.depth
+        return depth * actions + (actions + 1) * actions + actions + depth
+
+    def features(self, depth: Array, before: Array, action: Array, gained: Array) -> Array:
+        """f [..., size] of a segment: its depth, the action before (A: none), its action, what was gained so far, in
+        units of the scale. All [...]."""
+        actions = self.num_actions
+        at_depth = jax.nn.one_hot(depth * actions + action, self.depth * actions)
+        pair = 0.5 * jax.nn.one_hot(before * actions + action, (actions + 1) * actions)
+        slopes = jnp.concatenate([jax.nn.one_hot(action, actions), jax.nn.one_hot(depth, self.depth)], axis=-1)
+        return jnp.concatenate([at_depth, pair, gained[..., None] * slopes], axis=-1)
+
+
+class Seen(NamedTuple):
+    """Segments that were trained: rows [N] of which the first `count` hold. gained: the score before, less the root's;
+    gain: what the segment added."""
+
+    depth: Array
+    before: Array
+    action: Array
+    gained: Array
+    gain: Array
+    count: Array
+
+
+def nothing_seen(room: int) -> Seen:
+    """No segments yet, with room for so many."""
+    numbers = jnp.zeros(room, jnp.int32)
+    return Seen(numbers, numbers, numbers, jnp.zeros(room), jnp.zeros(room), jnp.int32(0))
+
+
+def add(seen: Seen, depth: Array, before: Array, action: Array, gained: Array, gain: Array) -> Seen:
+    """With one more segment."""
+    values = (depth, before, action, gained, gain)
+    rows = [row.at[seen.count].set(value) for row, value in zip(seen[:-1], values, strict=True)]
+    return Seen(*rows, count=seen.count + 1)
+
+
+class Outlook(NamedTuple):
+    """Weights, and the scale of gains: f [size], f []."""
+
+    weights: Array
+    scale: Array
+
+
+def draw(words: Array, shape: Shape, seen: Seen, *, prior: float = 1.0, noise: float = 0.15) -> Outlook:
+    """A draw from the posterior; words: uint32 [2]; none: its mean. prior, noise: deviations in units of the scale,
+    the root mean square of the gains seen."""
+    held = (jnp.arange(seen.gain.shape[0]) < seen.count).astype(seen.gain.dtype)
+    scale = jnp.sqrt(jnp.sum(held * seen.gain**2) / jnp.maximum(seen.count, 1))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    x = held[:, None] * shape.features(seen.depth, seen.before, seen.action, seen.gained / scale)
+    precision = x.T @ x / noise**2 + jnp.eye(shape.size) / prior**2
+    moment = x.T @ (seen.gain / scale) / noise**2
+    lower = jnp.linalg.cholesky(precision)
+    mean = jax.scipy.linalg.cho_solve((lower, True), moment)
+    away = jax.scipy.linalg.solve_triangular(lower.T, draws.normal(words, shape.size), lower=False)
+    return Outlook(mean + away, scale)
+
+
+def returns(outlook: Outlook, shape: Shape, depth: Array, before: Array, gained: Array) -> Array:
+    """f [N, A]: what each action at each of N nodes brings from there to the end, if it goes on well.
+
+    depth: segments so far; before: the last action (A: none); gained: so far. All [N]. A beam of 8 schedules goes on
+    from each action.
+    """
+    actions = jnp.arange(shape.num_actions)
+    count = depth.shape[0]
+    start = _gain(outlook, shape, depth[:, None], before[:, None], actions[None], gained[:, None])  # [N, A]
+    total = jnp.full((count, shape.num_actions, BEAM), -jnp.inf).at[..., 0].set(start)
+    last = jnp.broadcast_to(actions[None, :, None], total.shape)
+    for ahead in range(1, shape.depth):
+        at = depth[:, None, None, None] + ahead
+        going = at < shape.depth
+        so_far = (gained[:, None, None] + total)[..., None]
+        gain = _gain(outlook, shape, jnp.minimum(at, shape.depth - 1), last[..., None], actions, so_far)
+        following = jnp.where(going, total[..., None] + gain, -jnp.inf)  # [N, A, W, A]
+        flat = following.reshape(count, shape.num_actions, -1)
+        best, where = jax.lax.top_k(flat, BEAM)
+        on = jnp.broadcast_to(going[..., 0], best.shape)
+        total, last = jnp.where(on, best, total), jnp.where(on, where % shape.num_actions, last)
+    return jnp.max(total, axis=-1)
+
+
+def _gain(outlook: Outlook, shape: Shape, depth: Array, before: Array, action: Array, gained: Array) -> Array:
+    """Gains, whose arguments broadcast; -inf so far stays so."""
+    actions, weights = shape.num_actions, outlook.weights
+    first = shape.depth * actions
+    second = first + (actions + 1) * actions
+    at_depth, pairs = weights[:first].reshape(shape.depth, actions), weights[first:second].reshape(-1, actions)
+    slopes, by_depth = weights[second : second + actions], weights[second + actions :]
+    so_far = jnp.where(jnp.isfinite(gained), gained, 0.0)
+    depth, before, action = jnp.broadcast_arrays(depth, before, action)
+    constant = (at_depth[depth, action] + 0.5 * pairs[before, action]) * outlook.scale
+    return constant + so_far * (slopes[action] + by_depth[depth])

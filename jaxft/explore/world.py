@@ -1,0 +1,130 @@
+"""Training as an environment: a state is what a step changes, an action is the strategy of the next segment of steps.
+
+The state after a path of actions is a pure function of the path. Batches, dropout and noise have the addresses that
+they have in a run of `jaxft train` with these segments, so the state after a whole path is the one which that run ends
+with, to the bit; and two paths that part later have met the same numbers until then. States that were let go are
+trained again from the nearest ancestor that is kept, to the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.explore.account import Path
+from jaxft.report.progress import Progress
+from jaxft.strategy import Strategy, segment
+from jaxft.train import step
+from jaxft.train.loop import Evaluator
+from jaxft.train.setup import Setup
+from jaxft.train.step import State
+from jaxft.train.stepper import Stepper
+
+SPLIT = "search"
+"""The part of the data that a search looks at."""
+
+
+class Training:
+    """The world of a setup's runs; a `World`.
+
+    setup: of runs with segments, `depth * segment_steps` steps long. metric: of the task, or `loss`, which counts
+    negative. keep_mb: for states, beside the root's. on_segment: is told each path that is trained.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        strategies: Sequence[Strategy],
+        *,
+        depth: int,
+        segment_steps: int,
+        metric: str,
+        keep_mb: float = 2048,
+        on_segment: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
+        self.strategies = tuple(strategies)
+        self._setup, self._metric, self._on_segment = setup, metric, on_segment
+        self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
+        self._evaluator = Evaluator(setup)
+        trainable, self._frozen = setup.split()
+        self._root = self._stepper.place(step.init(trainable, self._stepper.optimiser))
+        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
+        self._room = max(1, int(keep_mb * 2**20 / self._bytes))
+        self._kept: OrderedDict[Path, State] = OrderedDict()
+        self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+        self._scores: dict[Path, dict[str, float]] = {}
+        self.diverged: set[Path] = set()
+        """Paths in whose last segment a loss was no number."""
+        self.trained = 0
+        """Segments that were computed, which is what time went into; what a searcher pays is its account's."""
+
+    @property
+    def score_steps(self) -> float:
+        """A look at the search split in gradient steps: a forward pass is a third of a step, by tokens."""
+        looked = int(self._setup.datasets[SPLIT].encoded.piece_lengths.sum())
+        train = self._setup.datasets["train"].encoded
+        tokens_a_step = float(train.piece_lengths.sum()) / train.num_examples * self._setup.recipe.train.batch_size
+        return looked / tokens_a_step / 3
+
+    def score(self, path: Path) -> float:
+        """The metric on the search split after a path; -inf where training diverged."""
+        value = self.scores(path)[self._metric]
+        if not np.isfinite(value):
+            return -np.inf
+        return -value if self._metric == "loss" else value
+
+    def scores(self, path: Path) -> dict[str, float]:
+        """All metrics on the search split; NaN where training diverged."""
+        if path not in self._scores:
+            params, diverged = self.params(path), any(path[: len(one)] == one for one in self.diverged)
+            found = self._evaluator.scores(SPLIT, params)
+            self._scores[path] = dict.fromkeys(found, np.nan) if diverged else found
+        return self._scores[path]
+
+    def params(self, path: Path) -> dict[str, Any]:
+        """The network after a path, joined as the partition has it."""
+        trainable = {name: np.asarray(leaf) for name, leaf in self.state(path).trainable.items()}
+        run = self.setup_of(path)
+        return run.partition.join(run.widen(trainable, len(path) * self.segment_steps), self._frozen)
+
+    def setup_of(self, path: Path) -> Setup:
+        """The run whose first segments a path is."""
+        segments = tuple(segment(self.strategies[action], self.segment_steps) for action in path)
+        return dataclasses.replace(self._setup, recipe=dataclasses.replace(self._setup.recipe, segments=segments))
+
+    def state(self, path: Path) -> State:
+        """The state after a path; not to be donated."""
+        if not path:
+            return self._root
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        state = self._segment(self.state(path[:-1]), path)
+        self._kept[path] = state
+        while len(self._kept) > self._room:
+            self._kept.popitem(last=False)
+        return state
+
+    def digest(self, path: Path) -> str:
+        """8 hexadecimal digits of all bits of the state after a path."""
+        return self._stepper.digest(self.state(path))
+
+    def _segment(self, state: State, path: Path) -> State:
+        strategy, first = self.strategies[path[-1]], (len(path) - 1) * self.segment_steps
+        batches, state = self._setup.batches_of(strategy), self._copy(state)
+        losses = []
+        for number in range(first, first + self.segment_steps):
+            state, info = self._stepper(state, batches.make(number), strategy)
+            losses.append(info.loss)
+        self.trained += 1
+        self._on_segment(path)
+        if not all(np.isfinite(np.asarray(loss)).all() for loss in losses):
+            self.diverged.add(path)
+        return state
