@@ -25,7 +25,8 @@ class Verify:
     run: tyro.conf.Positional[str]
     """The run folder."""
     steps: str = ""
-    """first:last, counted from 1, such as 100:120; the replay starts at the checkpoint before. Empty: the whole run."""
+    """first:last, counted from 1, such as 100:120; the replay starts at the checkpoint before, of reinforcement
+    learning always at the beginning. Empty: the whole run."""
     devices: int | None = None
     """Compute on so many devices; the bits are the same on any number that divides train.micro_batches. None: as the
     recipe says."""
@@ -37,15 +38,22 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 if the run repeats, 1 if it does not. Raises UserError."""
     args = arguments.parse(Verify, argv, "jaxft verify")
     first, last = _range(args.steps)
-    from jaxft.train.replay import replay
+    folder = RunFolder(args.run)
+    if _learns_by_reinforcement(folder):
+        from jaxft.rl.repeat import replay
 
-    found = replay(RunFolder(args.run), first, last, devices=args.devices, quiet=args.quiet)
+        unit = "records "
+    else:
+        from jaxft.train.replay import replay
+
+        unit = ""
+    found = replay(folder, first, last, devices=args.devices, quiet=args.quiet)
     if not (found.compared or found.params):
         fix = "other steps, or none for the whole run; `train.log_every` says how many are recorded"
         raise UserError("--steps", f"the run recorded none of the steps {first} to {found.last}", fix)
     for note in found.notes:
         print(f"warning: {note}")
-    steps = f"steps {found.first:,} to {found.last:,} replayed, {found.compared:,} compared"
+    steps = f"steps {found.first:,} to {found.last:,} replayed, {found.compared:,} {unit}compared"
     if not found.difference:
         params = "; the parameters have the sha256 of report.json" if found.params else ""
         print(f"equal: {steps}{params}")
@@ -56,6 +64,14 @@ def main(argv: Sequence[str]) -> int:
     else:
         print("nothing that env.json tells changed since the run")
     return 1
+
+
+def _learns_by_reinforcement(folder: RunFolder) -> bool:
+    """Whether the run's recipe has a section `rl`, as `jaxft rl` writes it."""
+    try:
+        return any(line.startswith("rl:") for line in folder.recipe.read_text("utf-8").splitlines())
+    except (OSError, ValueError):
+        return False
 
 
 def _range(text: str) -> tuple[int, int | None]:

@@ -37,19 +37,25 @@ SUPERVISED = "clone"
 @dataclass(frozen=True)
 class Run:
     """One method at one rate of noise, all seeds. report: its report.json. quality [K]: mean return on the test split,
-    or where there is none of the last evaluation. reached [K]: steps to the quality that all methods without noise
-    reach, NaN if never."""
+    or where there is none of the last evaluation. length [K]: mean steps of those episodes. reached [K]: steps to the
+    quality that all methods without noise reach, NaN if never."""
 
     method: str
     noise: float
     report: dict[str, Any]
     quality: np.ndarray
+    length: np.ndarray
     reached: np.ndarray
     curve: tuple[np.ndarray, np.ndarray]
 
     @property
     def name(self) -> str:
         return f"{self.method}, noise {self.noise:g}"
+
+    @property
+    def updates(self) -> int:
+        """Of a seed."""
+        return max(told["updates"] for told in self.report["by_seed"].values())
 
     @property
     def seconds(self) -> float:
@@ -62,7 +68,7 @@ def compare(chosen: CompareRecipe, *, overwrite: bool = False, console: Console 
     console = console or Console()
     recipe.check(chosen)
     plan = list(variants(chosen))
-    _check_updates(plan)
+    _check_updates(plan, chosen.compare.same_updates)
     found = []
     for name, one in plan:
         folder = RunFolder(one.out)
@@ -99,8 +105,9 @@ def variants(chosen: CompareRecipe) -> Iterator[tuple[str, RlRecipe]]:
             yield name, dataclasses.replace(base, rl=rl, out=str(Path(chosen.out) / name))
 
 
-def _check_updates(plan: list[tuple[str, RlRecipe]]) -> None:
-    """Raises UserError where the methods would not take the same number of updates, or cannot be set up."""
+def _check_updates(plan: list[tuple[str, RlRecipe]], same: bool) -> None:
+    """Raises UserError where methods cannot be set up, or where they should but would not take the `same` number of
+    updates."""
     problems, updates = Problems(), {}
     for name, one in plan:
         try:
@@ -109,10 +116,11 @@ def _check_updates(plan: list[tuple[str, RlRecipe]]) -> None:
         except UserError as error:
             problems.take(error)
     problems.raise_if_any()
-    if len(set(updates.values())) > 1:
+    if same and len(set(updates.values())) > 1:
         told = ", ".join(f"{name} {count:,}" for name, count in updates.items())
         fix = (
-            "rl.num_envs · rl.rollout = train.batch_size, rl.ppo.epochs: 1 and rl.dqn.updates: 1 give one an iteration"
+            "rl.num_envs · rl.rollout = train.batch_size, rl.ppo.epochs: 1 and rl.dqn.updates: 1 give one an "
+            "iteration; compare.same_updates: false lets them differ"
         )
         raise UserError("compare.methods", f"take different numbers of updates: {told}", fix)
 
@@ -122,11 +130,11 @@ def _check_updates(plan: list[tuple[str, RlRecipe]]) -> None:
 
 def _judged(found: list[tuple[str, RlRecipe, dict[str, Any]]]) -> list[Run]:
     curves = {name: _curve(RunFolder(one.out)) for name, one, _ in found}
-    quality = {name: _quality(report) for name, _, report in found}
+    scores = {name: _scores(report) for name, _, report in found}
     quiet = [curves[name][1].max(axis=1).mean() for name, one, _ in found if _noise_of(one) == 0]
     goal = min(quiet) if quiet else np.inf
     return [
-        Run(one.rl.agent, _noise_of(one), report, quality[name], _reached(curves[name], goal), curves[name])
+        Run(one.rl.agent, _noise_of(one), report, *scores[name], _reached(curves[name], goal), curves[name])
         for name, one, report in found
     ]
 
@@ -135,9 +143,11 @@ def _noise_of(one: RlRecipe) -> float:
     return float(one.out.rpartition("-")[2])
 
 
-def _quality(report: dict[str, Any]) -> np.ndarray:
-    scores = [told["test"] or told["last"] for told in report["by_seed"].values()]
-    return np.array([score["mean"] for score in scores if score is not None])
+def _scores(report: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(mean returns [K], mean lengths [K])."""
+    told = [one["test"] or one["last"] for one in report["by_seed"].values()]
+    scores = [score for score in told if score is not None]
+    return np.array([score["mean"] for score in scores]), np.array([score["length"] for score in scores])
 
 
 def _curve(folder: RunFolder) -> tuple[np.ndarray, np.ndarray]:
@@ -181,11 +191,21 @@ def grid(runs: list[Run]) -> tables.Grid:
                 one.name,
                 f"{mean:.4f} ({low:.4f} to {high:.4f})",
                 f"{one.quality.std(ddof=1):.4f}" if len(one.quality) > 1 else "—",
+                f"{one.length.mean():.2f} ({one.length.min():.2f} to {one.length.max():.2f})",
                 reached + (f" ({never} of {len(one.reached)} never)" if 0 < never < len(one.reached) else ""),
+                f"{one.updates:,}",
                 f"{one.seconds:,.0f}",
             )
         )
-    header = ("method", "quality (95 % interval)", "deviation over seeds", "steps to the common level", "seconds")
+    header = (
+        "method",
+        "quality (95 % interval)",
+        "deviation over seeds",
+        "steps an episode (least to most)",
+        "steps to the common level",
+        "updates",
+        "seconds",
+    )
     return tables.Grid("Supervised and reinforcement learning", header, tuple(rows))
 
 
@@ -222,6 +242,7 @@ def write(folder: Path, chosen: CompareRecipe, runs: list[Run]) -> None:
                 "method": one.method,
                 "noise": one.noise,
                 "quality": one.quality,
+                "length": one.length,
                 "interval": interval(one.quality)[1:],
                 "reached": one.reached,
                 "steps": one.report["steps"],

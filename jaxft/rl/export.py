@@ -3,6 +3,7 @@ are used. Of an encoder it is a folder that `transformers` opens."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ def write(setup: Setup, course: Course, folder: RunFolder) -> None:
     else:
         tensors = {"/".join(path): np.ascontiguousarray(leaf) for path, leaf in course.params.items()}
         save_file(tensors, str(folder.model / WEIGHTS), metadata={"format": "np"})
+    alone = dataclasses.replace(setup.recipe, rl=dataclasses.replace(setup.recipe.rl, begin_with=""))
     facts = {
         "format": FORMAT,
         "env": setup.recipe.rl.env,
@@ -50,7 +52,7 @@ def write(setup: Setup, course: Course, folder: RunFolder) -> None:
         "seed": course.seed,
         "step": course.best_step,
         "mean_return": None if course.best is None else course.best.mean,
-        "recipe": recipe.to_tree(setup.recipe),
+        "recipe": recipe.to_tree(alone),
     }
     RunFolder.write_json(folder.model / AGENT, facts)
 

@@ -269,3 +269,13 @@ def _state_of(saved: Snapshot, seed: int, like: State, where: str) -> State:
 def nested(params: Flat) -> dict[str, Any]:
     """Parameters as a tree, for hashes and export."""
     return nest(jax.tree.map(np.asarray, params))
+
+
+def learned_sha256(states: dict[int, State]) -> str:
+    """Of the last parameters and optimiser states of all seeds."""
+    trees = {}
+    for seed, state in states.items():
+        leaves = jax.tree.leaves(state.learner.optimiser)
+        named = {f"optimiser_{at}": np.asarray(leaf) for at, leaf in enumerate(leaves)}
+        trees[str(seed)] = {"params": nested(state.learner.trainable), **named}
+    return params_sha256(trees)

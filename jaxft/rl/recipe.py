@@ -102,6 +102,8 @@ class Rl:
     options: str = ""
     """Of the environment, such as "observation=features, noise=0.2"."""
     agent: Literal["q_learning", "dqn", "reinforce", "ppo", "alphazero", "clone"] = "dqn"
+    begin_with: str = ""
+    """A run or its model/, whose agent's parameters are the first ones; empty: a model's own, and new ones."""
     seeds: int = 1
     """Runs at once: seed, seed + 1, ... in every stream that `seeds` does not set."""
     steps: int = 200_000
@@ -186,6 +188,8 @@ class Compare:
     """Agents of `jaxft rl --list`; clone is supervised learning."""
     noise: str = "0.0, 0.2"
     """Rates at which the teacher is wrong."""
+    same_updates: bool = True
+    """All methods must take the same number of updates; false: only the same number of steps."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,9 @@ def _check_rl(recipe: RlRecipe, problems: Problems) -> None:
     at_least(problems, "rl.ppo", rl.ppo, 1, "epochs")
     at_least(problems, "rl.selfplay", rl.selfplay, 1, "simulations", "buffer", "updates")
     at_least(problems, "rl.selfplay", rl.selfplay, 0, "opening")
+    if rl.agent == "q_learning" and recipe.train.micro_batches != 1:
+        what = "a table's errors are averaged over all steps of an iteration, not group by group"
+        problems.add("train.micro_batches", what, "1; `rl.seeds` share the devices' time")
     if rl.agent == "alphazero" and recipe.train.micro_batches != 1:
         problems.add("train.micro_batches", "self-play is one group of games", "1; `rl.seeds` share the devices' time")
     rates(problems, "rl.ppo", rl.ppo, "clip")

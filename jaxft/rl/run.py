@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 
 from jaxft import cpu_threads
@@ -15,7 +14,7 @@ from jaxft.mesh import devices
 from jaxft.report.run_folder import RunFolder
 from jaxft.rl import converge, export, report
 from jaxft.rl.converge import Score
-from jaxft.rl.loop import Learned, learn, nested
+from jaxft.rl.loop import Learned, learn, learned_sha256, nested
 from jaxft.rl.progress import Progress
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.report import Result
@@ -92,7 +91,7 @@ def _result(setup: Setup, learned: Learned, clock: Clock, tested: dict[int, Scor
         device=device_name(learned.num_devices),
         cpu_threads=cpu_threads.in_use(),
         seeds={str(seed): setup.stream_seeds(seed) for seed in setup.seeds},
-        params_sha256=learned_sha256(learned),
+        params_sha256=learned_sha256(learned.states),
         params_sha256_by_seed={str(seed): _sha256(state) for seed, state in learned.states.items()},
     )
 
@@ -103,14 +102,3 @@ def _taken(setup: Setup, state: Any) -> int:
 
 def _sha256(state: Any) -> str:
     return params_sha256(nested(state.learner.trainable))
-
-
-def learned_sha256(learned: Learned) -> str:
-    """Of the last parameters and optimiser states of all seeds."""
-    trees = {}
-    for seed, state in learned.states.items():
-        leaves = {
-            f"optimiser_{at}": np.asarray(leaf) for at, leaf in enumerate(jax.tree.leaves(state.learner.optimiser))
-        }
-        trees[str(seed)] = {"params": nested(state.learner.trainable), **leaves}
-    return params_sha256(trees)

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -82,8 +83,24 @@ class Setup:
         return Words(of("explore"), of("order"), draws.fold_in(world, TRAINING), draws.fold_in(world, EVALUATION))
 
     def parameters(self, seed: int) -> tuple[Flat, Flat]:
-        """Initial (trainable, frozen) parameters of the run with that seed."""
-        return self.network.init(prng.stream("init", self.stream_seeds(seed)["init"]))
+        """Initial (trainable, frozen) parameters of the run with that seed. Raises UserError where those of
+        `rl.begin_with` are of another network."""
+        trainable, frozen = self.network.init(prng.stream("init", self.stream_seeds(seed)["init"]))
+        if not self.recipe.rl.begin_with:
+            return trainable, frozen
+        own, given = trainable | frozen, self._given
+        if {path: leaf.shape for path, leaf in own.items()} != {path: leaf.shape for path, leaf in given.items()}:
+            what = f"the agent in {self.recipe.rl.begin_with} has another network than this {self.recipe.rl.agent}"
+            raise UserError("rl.begin_with", what, "the same rl.network, and an agent with the same outputs")
+        return {path: given[path] for path in trainable}, {path: given[path] for path in frozen}
+
+    @cached_property
+    def _given(self) -> Flat:
+        """Parameters of the agent to begin with."""
+        from jaxft.rl import export  # which sets up what it reads
+
+        saved = export.read(self.recipe.rl.begin_with)
+        return {path: np.asarray(leaf) for path, leaf in (saved.trainable | saved.frozen).items()}
 
     def program(self) -> Program | SelfPlayProgram:
         if isinstance(self.agent, BoardPlayer):
@@ -110,7 +127,10 @@ def set_up(chosen: RlRecipe) -> Setup:
     optimiser = optim.make(chosen.optim, iterations * agent.num_updates)
     per_round = max(1, rl.eval_every // (rl.num_envs * rl.rollout))
     judge = make_env(chosen, "dev") if hasattr(env, "split") else env
-    return Setup(chosen, env, judge, agent, network, optimiser, threshold, iterations, per_round)
+    setup = Setup(chosen, env, judge, agent, network, optimiser, threshold, iterations, per_round)
+    if rl.begin_with:
+        setup.parameters(chosen.seed)  # raises where there are none
+    return setup
 
 
 def make_env(chosen: RlRecipe, split: str | None = None) -> Env:

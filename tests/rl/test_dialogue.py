@@ -12,7 +12,7 @@ import pytest
 from jaxft.errors import UserError
 from jaxft.rl import draws, envs
 from jaxft.rl.dialogue_play import GUESS, Game
-from jaxft.rl.envs.dialogue import QUESTIONS, State, TwentyQuestions, turn_texts
+from jaxft.rl.envs.dialogue import QUESTIONS, State, TwentyQuestions, note_texts, turn_texts
 
 GAME = Game()
 
@@ -212,6 +212,23 @@ def test_the_observation_is_the_tokenised_dialogue(text_env, minilm):
         assert text.count("?") == number
     assert len(expected) == text_env.length == text_env.utterances.longest(8)
     assert seen["firsts"].tolist() == [0]
+
+
+def test_a_note_tells_the_counts_and_how_many_were_asked(minilm):
+    from jaxft.data.encode import load_tokenizer
+
+    tokenizer = load_tokenizer(minilm)
+    env = envs.make("twenty_questions", model=str(minilm), questions=8, observation="brief")
+    assert isinstance(env, TwentyQuestions)
+    turns = jnp.array([3, 3, 0, 9, 9, 8, 4, -1], jnp.int32)  # big yes yes, alive no, loud yes yes no, old no
+    text = "alive no 1 big yes 2 old no 1 soft open loud yes 1 fast open asked 7"
+    seen = jax.jit(env.observe)(State(jnp.int32(0), turns, jnp.int32(7)))
+    real = np.asarray(seen["segments"]) == 1
+    assert np.asarray(seen["tokens"])[real].tolist() == tokenizer(text)["input_ids"]
+    assert env.length == 2 + 3 * 7 and env.features(State(jnp.int32(0), turns, jnp.int32(7))).tolist()[:-1] == [
+        -1, 2, -1, 0, 1, 0
+    ]  # fmt: skip
+    assert len(set(note_texts(8))) == 6 * 17 + 9
 
 
 def begin_and_ask(env: TwentyQuestions, key, action):

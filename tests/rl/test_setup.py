@@ -78,6 +78,8 @@ def test_these_are_the_shipped_recipes_and_each_can_be_set_up():
         ({"rl.env": "gridworld", "rl.network.kind": "bert"}, "rl.network.kind: gridworld shows numbers — mlp"),
         ({"rl.env": "twenty_questions"}, "rl.network.kind: twenty_questions shows text — bert"),
         ({"rl.agent": "q_learning", "rl.env": "gridworld", "rl.network.kind": "bert"}, "tabular Q-learning has"),
+        ({"rl.agent": "q_learning", "rl.env": "gridworld", "train.micro_batches": 2}, "train.micro_batches: a table's"),
+        ({"rl.begin_with": "nowhere"}, "nowhere: holds no agent"),
         ({"rl.options": "max_steps"}, "rl.options: 'max_steps' has no value — name=value, separated by commas"),
         ({"rl.options": "max_step=3"}, "rl.options: no such option: 'max_step' — did you mean `max_steps`?"),
         ({"rl.env": "cartpole", "rl.options": "mass=3"}, "rl.options: no such option: 'mass' — it takes none"),

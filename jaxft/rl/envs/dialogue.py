@@ -14,8 +14,10 @@ questions on average, with 92 % of the guesses right (`jaxft.rl.dialogue_play` c
 attributes equally often, whatever the answers are, is worth 6.6 less at best. Solved is 95 % of the way from guessing
 at once to optimal play.
 
-The observation is the dialogue itself, as tokens for a text encoder, or its counts: f32 [7], yes - no for each
-attribute, and the share of the questions that were asked.
+The observation (option `observation`) is
+    text       the dialogue itself, as tokens for a text encoder: is it soft ? yes . is it alive ? no .
+    brief      a note of what it came to, as tokens too, a fifth as many: alive no 1 big open ... asked 2
+    features   the same counts: f32 [7], yes - no for each attribute, and the share of the questions that were asked
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ NAMES = {"twenty_questions": "find one of 64 things by questions with unreliable
 QUESTIONS = ("is it alive ?", "is it big ?", "is it old ?", "is it soft ?", "is it loud ?", "is it fast ?")
 ANSWERS = ("no .", "yes .")
 SOLVED = 0.95
-OBSERVATIONS = ("text", "features")
+OBSERVATIONS = ("text", "brief", "features")
 GUESSES = ("entity", "likeliest")
 
 
@@ -51,12 +53,14 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TwentyQuestions:
-    """The environment. utterances: what was asked and answered as tokens, none where features are observed."""
+    """The environment. utterances: what was asked and answered as tokens, or where `brief` what may stand in a note;
+    none where features are observed."""
 
     game: Game
     utterances: Utterances | None
     threshold: float | None
     guesses_likeliest: bool = False
+    brief: bool = False
     name: str = "twenty_questions"
 
     @property
@@ -70,7 +74,9 @@ class TwentyQuestions:
     @property
     def length(self) -> int:
         """Tokens of an observation; 0 where features are observed."""
-        return self.utterances.longest(self.game.questions) if self.utterances else 0
+        if self.utterances is None:
+            return 0
+        return self.utterances.longest(self.game.attributes + 1 if self.brief else self.game.questions)
 
     def reset(self, key: jax.Array) -> tuple[State, Any]:
         """(state, observation) of a new episode. key: a typed key, consumed."""
@@ -101,14 +107,23 @@ class TwentyQuestions:
         """The observation of a state."""
         if self.utterances is None:
             return self.features(state)
-        return self.utterances.observe(state.turns, self.length)
+        return self.utterances.observe(self._note(state) if self.brief else state.turns, self.length)
 
     def features(self, state: State) -> jax.Array:
         """f32 [K + 1]: yes - no for each attribute, and the share of the questions that were asked."""
-        about = (state.turns >> 1)[:, None] == jnp.arange(self.game.attributes)[None]
-        net = jnp.sum(jnp.where(about, (2 * (state.turns & 1) - 1)[:, None], 0), axis=0)
         share = state.asked.astype(jnp.float32) / self.game.questions
-        return jnp.append(net.astype(jnp.float32), share)
+        return jnp.append(self._net(state).astype(jnp.float32), share)
+
+    def _net(self, state: State) -> jax.Array:
+        """int32 [K]: yes - no for each attribute."""
+        about = (state.turns >> 1)[:, None] == jnp.arange(self.game.attributes)[None]
+        return jnp.sum(jnp.where(about, (2 * (state.turns & 1) - 1)[:, None], 0), axis=0)
+
+    def _note(self, state: State) -> jax.Array:
+        """int32 [K + 1]: which of `note_texts` tell the state."""
+        most, attributes = self.game.questions, self.game.attributes
+        stands = jnp.arange(attributes) * (2 * most + 1) + most + self._net(state)
+        return jnp.append(stands, attributes * (2 * most + 1) + state.asked).astype(jnp.int32)
 
     def expert(self, state: State) -> jax.Array:
         """What optimal play does, int32 []."""
@@ -131,6 +146,13 @@ def turn_texts() -> list[str]:
     return [f"{question} {answer}" for question in QUESTIONS for answer in ANSWERS]
 
 
+def note_texts(questions: int) -> list[str]:
+    """What a note may say: of each attribute how yes - no stands, -questions .. questions, then how many were asked."""
+    stands = [f"{'yes' if net > 0 else 'no'} {abs(net)}" if net else "open" for net in range(-questions, questions + 1)]
+    attributes = [question.split()[-2] for question in QUESTIONS]
+    return [f"{name} {net}" for name in attributes for net in stands] + [f"asked {n}" for n in range(questions + 1)]
+
+
 def make(
     name: str,
     *,
@@ -142,7 +164,8 @@ def make(
     wrong: float = 20.0,
     guess: str = "entity",
 ) -> TwentyQuestions:
-    """observation: text (tokens of the model's tokenizer) or features. model: asset name, folder or hub id."""
+    """observation: text or brief (tokens of the model's tokenizer), or features. model: asset name, folder or hub
+    id."""
     if observation not in OBSERVATIONS:
         raise UserError("rl.env.observation", f"is {observation!r}", f"one of {', '.join(OBSERVATIONS)}")
     if guess not in GUESSES:
@@ -152,6 +175,8 @@ def make(
     if not 0 < noise < 0.5:
         raise UserError("rl.env.noise", f"must lie between 0 and 0.5, is {noise}", "0.1 is the usual one")
     game = Game(len(QUESTIONS), questions, noise, right, wrong)
-    utterances = Utterances.of(turn_texts(), model) if observation == "text" else None
+    texts = {"text": turn_texts(), "brief": note_texts(questions)}.get(observation)
+    utterances = Utterances.of(texts, model) if texts else None
     at_once = float(game.worth(game.until_sure(0.0)).value)
-    return TwentyQuestions(game, utterances, at_once + SOLVED * (game.best.value - at_once), guess == "likeliest", name)
+    solved = at_once + SOLVED * (game.best.value - at_once)
+    return TwentyQuestions(game, utterances, solved, guess == "likeliest", observation == "brief", name)
