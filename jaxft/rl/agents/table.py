@@ -3,6 +3,8 @@
 The table is a parameter like any other, and η the learning rate of the optimiser (`sgd`): the gradient of half the
 squared error, with the errors of one state and action averaged over an iteration's steps, is just that difference. With
 a rate that goes to 0 and every action tried again and again, Q goes to its best value (Watkins and Dayan 1992).
+There is one group of environments only (`train.micro_batches: 1`): sums over groups, each divided by its own counts,
+would be another average.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Table:
     num_updates = 1
 
     def __init__(self, recipe: RlRecipe, network: Network, actions: Discrete | Box) -> None:
-        self._rl, self._network, self._groups = recipe.rl, network, recipe.train.micro_batches
+        self._rl, self._network = recipe.rl, network
         self._policy = policies.POLICIES[recipe.rl.explore.policy]
 
     def initial_extra(self, trainable: Flat, frozen: Flat) -> tuple[()]:
@@ -88,7 +90,7 @@ class Table:
         values = self._network.apply(trainable, frozen, batch.observation).values
         done = jax.nn.one_hot(batch.action, values.shape[-1])
         met = _at(batch.observation.T, done)  # [S, A]: how often
-        share = done * _at(batch.observation, 1.0 / (jnp.maximum(met, 1.0) * self._groups))
+        share = done * _at(batch.observation, 1.0 / jnp.maximum(met, 1.0))
         error = 0.5 * jnp.sum(share * jnp.square(values - target[:, None]))
         return Loss(error, {"loss": error})
 
