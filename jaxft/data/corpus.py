@@ -8,15 +8,15 @@ from jaxft import recipe, tasks
 from jaxft.data import doctor
 from jaxft.data.examples import Examples
 from jaxft.data.read import own_splits, read
-from jaxft.data.split import split
+from jaxft.data.split import sample, split
 from jaxft.errors import Problem, Problems, UserError
 from jaxft.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """splits: train, and dev and test where there are any. sources: split -> where it comes from. warnings: of the
-    check."""
+    """splits: train, and dev, test and search where there are any. sources: split -> where it comes from. warnings: of
+    the check."""
 
     splits: dict[str, Examples]
     sources: dict[str, str]
@@ -35,7 +35,7 @@ def load(recipe: Recipe) -> Corpus:
         if isinstance(source, str)
     }
     problems.raise_if_any()
-    splits = _limited(_hold_out(splits, sources, recipe, problems), recipe)
+    splits = _limited(_hold_out(splits, sources, recipe, problems), recipe, problems)
     labels = task.label_set(splits["train"], recipe.data)
     doctor.examine(splits, labels, recipe.data, None, problems)
     problems.raise_if_any()
@@ -43,13 +43,18 @@ def load(recipe: Recipe) -> Corpus:
     return Corpus(splits, told, labels, tuple(problems.warnings))
 
 
-def _limited(splits: dict[str, Examples], recipe_: Recipe) -> dict[str, Examples]:
+def _limited(splits: dict[str, Examples], recipe_: Recipe, problems: Problems) -> dict[str, Examples]:
     """With as many training examples as `data.limit` says."""
     limit, train = recipe_.data.limit, splits["train"]
-    if limit is None or limit >= len(train):
+    if limit is None or problems.errors:
         return splits
-    seed = recipe.stream_seeds(recipe_)["subsample"]
-    return {**splits, "train": split(train, dev=limit / len(train), seed=seed)["dev"]}
+    if limit > len(train):
+        problems.warn("data.limit", f"is {limit:,}, but there are only {len(train):,} training examples")
+    try:
+        return {**splits, "train": sample(train, limit, seed=recipe.stream_seeds(recipe_)["subsample"])}
+    except UserError as error:
+        problems.take(error)
+        return splits
 
 
 def _sources(recipe: Recipe) -> dict[str, str | float]:

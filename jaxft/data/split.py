@@ -36,17 +36,42 @@ def split(
     counts = _sizes(strata)
     parts: dict[str, list[int]] = {name: [] for name in shares}
     spare = {label: groups[1:] for label, groups in strata.items()}  # the first group stays in train
-    for name, share in shares.items():
-        quotas = _quotas(counts, share, _sizes(spare))
-        for label, groups in spare.items():
-            parts[name] += _draw(groups, quotas[label])
-    taken = {i for part in parts.values() for i in part}
-    train = [i for i in range(len(examples)) if i not in taken]
-    _give_back(examples, parts, train)
+    train = list(range(len(examples)))
+    for names in (("test", "dev"), ("search",)):  # search last: it takes no example of the others, and gives none back
+        drawn = {name: part for name, part in parts.items() if name in names}
+        for name, part in drawn.items():
+            quotas = _quotas(counts, shares[name], _sizes(spare))
+            for label, groups in spare.items():
+                part += _draw(groups, quotas[label])
+        taken = {i for part in drawn.values() for i in part}
+        train = [i for i in train if i not in taken]
+        _give_back(examples, drawn, train)
     parts["train"] = train
     for name in ("train", *shares):
         _check_size(name, len(parts[name]), shares.get(name), examples)
     return {name: examples.take(sorted(parts[name])) for name in ("train", "dev", "test", "search") if name in parts}
+
+
+def sample(examples: Examples, size: int, *, seed: int) -> Examples:
+    """So many of the examples, in the order of the file; a smaller sample is part of a larger one, or nearly.
+
+    Seeded and stratified as `split` is, but copies are drawn one by one: nothing is held out here. Each stratum gives
+    one at least. Raises UserError where `size` is too small for that.
+    """
+    if size >= len(examples):
+        return examples
+    strata: dict[str, list[int]] = defaultdict(list)
+    contents, labels = examples.contents(), _strata_labels(examples)
+    for i in sorted(range(len(examples)), key=lambda i: (_address(seed, contents[i]), i)):
+        strata[labels[i]].append(i)
+    if size < len(strata):
+        what = f"{size:,} examples cannot hold one of each of {len(strata):,} labels"
+        raise UserError("data.limit", what, f"at least {len(strata):,}")
+    counts = {label: len(strata[label]) for label in sorted(strata)}
+    quotas = {label: max(1, quota) for label, quota in _quotas(counts, size / len(examples), counts).items()}
+    for _ in range(sum(quotas.values()) - size):  # the largest pay for the ones that the smallest were given
+        quotas[max(quotas, key=lambda label: (quotas[label], label))] -= 1
+    return examples.take(sorted(i for label, quota in quotas.items() for i in strata[label][:quota]))
 
 
 def _strata_labels(examples: Examples) -> list[str]:
