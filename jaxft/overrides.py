@@ -85,6 +85,8 @@ def _as_in_yaml(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def _metavar(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "LIST"
     return (
         "|".join(map(str, typing.get_args(hint)))
         if typing.get_origin(hint) is Literal
@@ -104,7 +106,16 @@ def _value(word: str, hints: tuple[Any, ...]) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """A value as it would be given; a list of sections with what they change."""
+    if isinstance(value, tuple):
+        parts = [_changed(part) if dataclasses.is_dataclass(part) else part for part in value]
+        return yaml.safe_dump(parts, default_flow_style=True, sort_keys=False, width=10**6).strip()
     return value if isinstance(value, str) else yaml.safe_dump(value).partition("\n")[0]
+
+
+def _changed(part: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(part)
+    return {field.name: getattr(part, field.name) for field in fields if getattr(part, field.name) != field.default}
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,16 +239,25 @@ def from_tree(tree: Any, where: str = "recipe", kind: type[AnyRecipe] = Recipe) 
     if problems.errors:  # what else is wrong, but for keys that only look missing because of these
         others = Problems()
         check(recipe, others)
-        problems.errors += [problem for problem in others.errors if _holds(tree, problem.where.split("."))]
+        told = {problem.where for problem in problems.errors}
+        problems.errors += [
+            problem
+            for problem in others.errors
+            if _holds(tree, problem.where) and f"{where}: {problem.where}" not in told
+        ]
     problems.raise_if_any()
     return recipe
 
 
-def _holds(tree: Any, path: list[str]) -> bool:
-    for key in path:
-        if not isinstance(tree, dict) or key not in tree:
+def _holds(tree: Any, path: str) -> bool:
+    """Whether nested dicts and lists have a key such as `segments[1].steps`."""
+    for key in re.findall(r"[^.\[\]]+", path):
+        if isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
+            tree = tree[int(key)]
+        elif isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        else:
             return False
-        tree = tree[key]
     return True
 
 

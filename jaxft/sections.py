@@ -20,7 +20,7 @@ def build(cls: type, tree: Any, where: str, prefix: str, problems: Problems) -> 
         what = f"expected a section with keys, came {type(tree).__name__} {tree!r}"
         problems.add(f"{where}: {prefix.rstrip('.') or 'top level'}", what)
         return cls()
-    hints = typing.get_type_hints(cls)
+    hints = _fields(cls)
     values = {}
     for key, value in tree.items():
         at = f"{where}: {prefix}{key}"
@@ -40,6 +40,12 @@ def build(cls: type, tree: Any, where: str, prefix: str, problems: Problems) -> 
             except ValueError:
                 problems.add(at, f"expected {_describe(hints[key])}, came {value!r}")
     return cls(**values)
+
+
+def _fields(cls: type) -> dict[str, Any]:
+    """Key -> its type; what the class holds beside its fields is no key."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _listed(cls: Any, value: Any, where: str, at: str, problems: Problems) -> tuple[Any, ...]:
@@ -63,7 +69,7 @@ def _listed(cls: Any, value: Any, where: str, at: str, problems: Problems) -> tu
 
 def _coerce(value: Any, hint: Any) -> Any:
     """`value` as the annotated type; ValueError where it does not fit. Integers pass for floats, 5e-5 strings too."""
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         for option in sorted(hint.__args__, key=lambda option: option is str):  # a number before its text
             try:
                 return _coerce(value, option)
@@ -87,8 +93,13 @@ def _coerce(value: Any, hint: Any) -> Any:
     return value
 
 
+def _is_union(hint: Any) -> bool:
+    """`X | Y`, which is of another class where one of them is a Literal."""
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
 def _describe(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         return " or ".join(_describe(option) for option in hint.__args__)
     if typing.get_origin(hint) is Literal:
         return " | ".join(map(str, hint.__args__))

@@ -7,6 +7,7 @@ the rest of the recipe. `jaxft explore` searches such schedules, and `jaxft trai
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,16 +69,19 @@ def check_strategy(strategy: Strategy, where: str, recipe: Any, problems: Proble
     """Adds what is out of range. where: name of the section in messages. recipe: the run's."""
     if not 0 <= strategy.learning_rate <= 1e6:
         problems.add(f"{where}.learning_rate", f"a factor from 0 to a million, is {strategy.learning_rate}")
-    if strategy.weight_decay is not None and strategy.weight_decay < 0:
+    if strategy.weight_decay is not None and not 0 <= strategy.weight_decay < math.inf:
         problems.add(f"{where}.weight_decay", f"must not be negative, is {strategy.weight_decay}")
     for name in ("dropout", "label_smoothing", "label_noise", "token_noise"):
         value = getattr(strategy, name)
         if value is not None and not 0 <= value < 1:
             problems.add(f"{where}.{name}", f"is a rate from 0 up to but not including 1, is {value}")
+    if strategy.label_noise is not None and recipe.noise.label_confusion is not None:
+        what = f"changes labels by a rate of {strategy.label_noise}, and noise.label_confusion by a matrix"
+        problems.add(f"{where}.label_noise", what, "set one of them: label_noise or label_confusion to null")
     most = recipe.train.batch_size
     if strategy.batch_size is not None and not 1 <= strategy.batch_size <= most:
         problems.add(f"{where}.batch_size", f"must lie between 1 and train.batch_size = {most}: {strategy.batch_size}")
-    if strategy.batch_size is not None and strategy.batch_size < recipe.train.micro_batches:
+    elif strategy.batch_size is not None and strategy.batch_size < recipe.train.micro_batches:
         what = f"{recipe.train.micro_batches} micro-batches cannot be cut from {strategy.batch_size} examples"
         problems.add(f"{where}.batch_size", what)
     kind, _, argument = (strategy.freeze or "none").partition(":")
