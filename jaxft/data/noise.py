@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,16 +108,19 @@ class Noisy:
         """What an epoch meets: as many examples, in the same order."""
         return self._make(epoch)[0]
 
-    def counts(self, order: Order, num_steps: int) -> dict[str, dict[str, int]]:
-        """Kind -> how much was `changed`, `of` how much, in what the first `num_steps` steps meet."""
-        whole, rest = divmod(num_steps, order.steps_per_epoch)
-        parts = [self._total(epoch) for epoch in range(whole)]
-        if rest:
-            met = np.concatenate([order.examples(step) for step in range(num_steps - rest, num_steps)])
-            parts.append(_totals(self._make(whole)[1], met))
+    def counts(self, order: Order, num_steps: int, first: int = 0) -> dict[str, dict[str, int]]:
+        """Kind -> how much was `changed`, `of` how much, in what the steps `first` .. `num_steps` - 1 meet."""
+        parts = []
+        for epoch, steps in itertools.groupby(range(first, num_steps), key=order.epoch):
+            numbers = list(steps)
+            if len(numbers) == order.steps_per_epoch and order.take is None:
+                parts.append(self._total(epoch))
+            else:
+                met = np.concatenate([order.examples(step) for step in numbers])
+                parts.append(_totals(self._make(epoch)[1], met))
         return {
             kind: {name: sum(part[kind][at] for part in parts) for at, name in enumerate(Changes._fields)}
-            for kind in parts[0]
+            for kind in (parts[0] if parts else ())
         }
 
     def _total(self, epoch: int) -> dict[str, tuple[int, int]]:

@@ -2,7 +2,7 @@
 
     parameters   4 B each, frozen ones too
     gradients    4 B for each trainable parameter; with M > 1 micro-batches 2 of them, canonical 2 + log2 M
-    optimiser    8 B for each (adamw: two moments), 4 B (sgd with momentum), 0 (sgd)
+    optimiser    8 B for each (adamw: two moments), 4 B (sgd with momentum), 0 (sgd); with segments always 8 B
     activations  4 B · tokens of a micro-batch · (layers above the frozen ones · kept + working)
 
     kept = 12 D + 3 F + 3 H L, what the backward pass needs of one layer for one token in a row of L tokens. The factors
@@ -48,7 +48,7 @@ def estimate(setup: Setup, shapes: tuple[pack.Shape, ...]) -> Memory:
     """shapes: of a micro-batch, those that the run will use; the largest counts."""
     trainable, frozen = (sum(leaf.size for leaf in part.values()) for part in setup.split())
     optim = setup.recipe.optim
-    moments = 2 if optim.name == "adamw" else int(optim.momentum > 0)
+    moments = 2 if optim.name == "adamw" or setup.recipe.segments else int(optim.momentum > 0)
     layers = setup.config.num_hidden_layers - setup.partition.frozen_layers
     activations = max(activation_floats(setup.config, shape, layers, setup.recipe.train.remat) for shape in shapes)
     gradients = num_gradients(setup.recipe.train.micro_batches, setup.recipe.numerics)

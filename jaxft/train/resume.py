@@ -33,7 +33,8 @@ from jaxft.train.step import Initial, State
 from jaxft.train.stop import EarlyStopping
 
 FORMAT = 1
-MAY_CHANGE = ("out", "mesh.", "train.save_every", "train.keep_checkpoints", "data.train", "data.dev", "data.test")
+MAY_CHANGE = ("out", "mesh.", "train.save_every", "train.keep_checkpoints")
+MAY_CHANGE += ("data.train", "data.dev", "data.test", "data.search")
 """Keys of the recipe that decide no bit of the result: data may lie elsewhere, its contents are compared."""
 CONFUSION = "noise.label_confusion"
 NO_PROMISE = "the result's bits are promised for one and the same of these"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jaxft.data.batches import StepBatch, TrainBatches
-from jaxft.errors import Problems, UserError
+from jaxft.errors import Problem, Problems, UserError
 from jaxft.model.bert import Rates
 from jaxft.model.heads import Bert
 from jaxft.recipe import Noise, Recipe
@@ -29,6 +29,18 @@ def strategy_at(segments: Sequence[Segment], step: int) -> Strategy:
             return segment.strategy
         step -= segment.steps
     return DEFAULT
+
+
+def spans(segments: Sequence[Segment], num_steps: int) -> Iterator[tuple[Strategy, int, int]]:
+    """(strategy, first step, step after the last) of a run's stretches, up to so many steps."""
+    first = 0
+    for segment in segments:
+        last = min(first + segment.steps, num_steps)
+        if first < last:
+            yield segment.strategy, first, last
+        first = last
+    if first < num_steps:
+        yield DEFAULT, first, num_steps
 
 
 def noise_of(noise: Noise, strategy: Strategy) -> Noise:
@@ -72,6 +84,16 @@ def check_freezing(setup: Setup, strategies: Sequence[Strategy], where: Callable
             what = f"{strategy.freeze} trains what train.freeze: {setup.recipe.train.freeze} freezes"
             problems.add(f"{where(number)}.freeze", what, "freeze less in train.freeze")
     problems.raise_if_any()
+
+
+def warnings_of(setup: Setup) -> Iterator[Problem]:
+    """What of a recipe's segments comes to nothing, or means something else than it does without them."""
+    optim, total = setup.recipe.optim, sum(one.steps for one in setup.recipe.segments)
+    if total > setup.num_steps:
+        yield Problem("segments", f"have {total} steps in all, but the run ends after {setup.num_steps}")
+    if setup.recipe.segments and optim.name == "sgd":
+        what = f"in a run with segments, sgd is a mean of the gradients: it has the momentum optim.b1 = {optim.b1:g}"
+        yield Problem("optim.name", what, "" if optim.b1 == 0 else "b1: 0 for plain sgd")
 
 
 class SegmentBatches:

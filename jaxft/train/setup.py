@@ -57,6 +57,7 @@ class Setup:
     warnings: tuple[Problem, ...]
     noise: Noisy | None = None
     _batches: dict[Any, TrainBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _noisy: dict[Noise, Noisy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -101,15 +102,12 @@ class Setup:
         """What so many steps make of the embedding of a word that no text holds."""
         decays = np.full(steps, self.recipe.optim.weight_decay)
         rates = optim.rates(self.recipe.optim, self.num_steps)[:steps]
-        done = 0
-        for segment in self.recipe.segments:
-            span = slice(done, done + segment.steps)
-            if segment.weight_decay is not None:
-                decays[span] = segment.weight_decay
-            if WORD in segments.partition_of(self, segment).frozen:
-                decays[span] = 0.0
-            rates[span] = rates[span] * segment.learning_rate
-            done += segment.steps
+        for strategy, first, last in segments.spans(self.recipe.segments, steps):
+            if strategy.weight_decay is not None:
+                decays[first:last] = strategy.weight_decay
+            if WORD in segments.partition_of(self, strategy).frozen:
+                decays[first:last] = 0.0
+            rates[first:last] *= strategy.learning_rate
         return optim.decay_factor(rates, decays)
 
     def strategy_at(self, step: int) -> Strategy:
@@ -142,15 +140,18 @@ class Setup:
         )
 
     def _train_data(self, noise: Noise) -> ByEpoch:
+        noisy = self.noisy(noise)
+        return self._in_use(self.datasets["train"]) if noisy is None else noisy.epochs(self._in_use)
+
+    def noisy(self, noise: Noise) -> Noisy | None:
+        """The training data with noise of those rates; none where it is off. Raises UserError where it cannot be."""
         if noise == self.recipe.noise and self.noise is not None:
-            return self.noise.epochs(self._in_use)
-        if noise.is_on:
-            examples = self.corpus.splits["train"]
-            targets = self.task.targets(examples, self.labels, Problems())
-            changed = dataclasses.replace(self.recipe, noise=noise)
-            clean, tokenizer = self.datasets["train"], self.tokenizer
-            return _noise(changed, self.corpus, clean, targets, tokenizer, self.config).epochs(self._in_use)
-        return self._in_use(self.datasets["train"])
+            return self.noise
+        if noise.is_on and noise not in self._noisy:
+            targets = self.task.targets(self.corpus.splits["train"], self.labels, Problems())
+            changed, clean = dataclasses.replace(self.recipe, noise=noise), self.datasets["train"]
+            self._noisy[noise] = _noise(changed, self.corpus, clean, targets, self.tokenizer, self.config)
+        return self._noisy.get(noise)
 
     def _in_use(self, data: Dataset) -> Dataset:
         """The data with tokens counted among the words that training holds."""
@@ -159,8 +160,15 @@ class Setup:
         return dataclasses.replace(data, encoded=self.vocabulary.renumber(data.encoded))
 
     def noise_counts(self, steps: int) -> dict[str, dict[str, int]]:
-        """What noise changed in the data of the first so many steps; empty without noise."""
-        return {} if self.noise is None else self.noise.counts(self.order, steps)
+        """What noise changed in the data of the first so many steps that had any; empty without noise."""
+        total: dict[str, dict[str, int]] = {}
+        for strategy, first, last in segments.spans(self.recipe.segments, steps):
+            noisy = self.noisy(segments.noise_of(self.recipe.noise, strategy))
+            order = dataclasses.replace(self.order, take=strategy.batch_size)
+            for kind, counts in ({} if noisy is None else noisy.counts(order, last, first)).items():
+                before = total.get(kind, {})
+                total[kind] = {name: count + before.get(name, 0) for name, count in counts.items()}
+        return total
 
     def model(self, *, training: bool) -> Bert:
         """The network; where it trains, with the recipe's dropout rates and the words in use."""
@@ -226,7 +234,9 @@ def set_up(chosen: Recipe) -> Setup:
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
     made = Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings, noise)
     segments.check_freezing(made, chosen.segments, "segments[{}]".format)
-    return made
+    for one in chosen.segments:
+        made.noisy(segments.noise_of(chosen.noise, one))  # raises where it does not fit the tokenizer or the labels
+    return dataclasses.replace(made, warnings=(*warnings, *segments.warnings_of(made)))
 
 
 def _noise(chosen: Recipe, found: Corpus, clean: Dataset, targets: list, tokenizer: Any, config: BertConfig) -> Noisy:
