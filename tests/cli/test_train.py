@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from jaxft import recipe as recipes_
 from jaxft.cli.main import main
@@ -251,3 +253,110 @@ def test_check_tells_problems_of_the_data(tmp_path: Path, recipe_on, capsys):
     assert main(["check", str(tmp_path / "recipe.yaml")]) == 2
     told = capsys.readouterr()
     assert f"error: {tmp_path}/x.csv:2: the text is empty" in told.err and told.out == ""
+
+
+# --- segments --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_segments(run: Path, tmp_path_factory: pytest.TempPathFactory, promotion_for_optax: None) -> Path:
+    """The run folder of 4 steps, the first three by strategies given on the command line."""
+    out = tmp_path_factory.mktemp("runs") / "segments"
+    given = "[{steps: 1, learning_rate: 2.0, label_noise: 0.3}, {steps: 2, optimizer: sgd, freeze: encoder}]"
+    line = ["train", str(run / "recipe.yaml"), "--out", str(out), "--train.steps", "4", "--segments", given, "--quiet"]
+    assert main(line) == 0
+    return out
+
+
+def test_segments_may_be_given_on_the_command_line(in_segments: Path):
+    folder = RunFolder(in_segments)
+    chosen = recipes_.load(folder.recipe)
+    first, second = chosen.segments
+    assert (first.steps, first.learning_rate, first.label_noise, first.optimizer) == (1, 2.0, 0.3, None)
+    assert (second.steps, second.learning_rate, second.optimizer, second.freeze) == (2, 1.0, "sgd", "encoder")
+    report = json.loads(folder.report_json.read_text())
+    assert report["noise"]["labels"]["of"] == 16 and report["steps"] == 4
+
+
+def test_a_run_with_segments_repeats(in_segments: Path, capsys):
+    """As `jaxft verify` replays it, from the beginning and from a checkpoint within the second segment."""
+    assert main(["verify", str(in_segments), "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert told == "equal: steps 1 to 4 replayed, 4 compared; the parameters have the sha256 of report.json\n"
+    assert main(["verify", str(in_segments), "--quiet", "--devices", "1", "--steps", "4:4"]) == 0
+    assert capsys.readouterr().out.startswith("equal: steps ")
+
+
+def test_help_shows_the_segments_of_a_recipe(in_segments: Path, capsys):
+    assert main(["train", str(in_segments / "recipe.yaml"), "--help"]) == 0
+    told = " ".join(re.sub(r"[│|]", " ", capsys.readouterr().out).split())
+    assert "--segments LIST" in told
+    assert "[{learning_rate: 2.0, label_noise: 0.3, steps: 1}, {optimizer: sgd, freeze: encoder, steps: 2}]" in told
+
+
+BAD_SEGMENTS = {
+    "[{steps: 1}, {steps: 1, learnin_rate: 2.0}]": "segments[1].learnin_rate: unknown key — did you mean",
+    "[{steps: 1, dropout: 1.0}]": "segments[0].dropout: is a rate from 0",
+    "[{steps: 1, optimizer: adam}]": "segments[0].optimizer: expected adamw | sgd or null, came 'adam'",
+    "[{steps: 2}, {steps: 1}]": "segments: have 3 steps in all, but train.steps is 2",
+    "[{steps: 1}, {steps: 1, freeze: 'layers:99'}]": "segments[1].freeze: freezes 99 layers of 1",
+    "many": "segments: expected a list, came 'many'",
+}
+
+
+@pytest.mark.parametrize("given", BAD_SEGMENTS)
+def test_bad_segments_are_one_clear_line_and_leave_nothing(given: str, run: Path, tmp_path: Path, capsys):
+    out = tmp_path / "none"
+    assert main(["train", str(run / "recipe.yaml"), "--out", str(out), "--segments", given]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and BAD_SEGMENTS[given] in told.err and len(told.err.splitlines()) == 1
+    assert not out.exists()
+
+
+# --- fewer layers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cut(
+    run: Path, tiny_model, tmp_path_factory: pytest.TempPathFactory, promotion_for_optax: None
+) -> tuple[Path, Path]:
+    """A model of 3 layers, and the run folder of its bottom two; the encoder is frozen."""
+    model, out = tiny_model("none", layers=3), tmp_path_factory.mktemp("runs") / "cut"
+    line = ["train", str(run / "recipe.yaml"), "--model", str(model), "--out", str(out), "--quiet"]
+    assert main([*line, "--train.layers", "2", "--train.freeze", "encoder", "--train.steps", "1"]) == 0
+    return model, out
+
+
+def test_train_layers_keeps_the_bottom_ones(cut: tuple[Path, Path]):
+    model, out = cut
+    before, after = (load_file(folder / "model.safetensors") for folder in (model, RunFolder(out).model))
+    name = "{}encoder.layer.{}.output.dense.weight"
+    prefix = "bert." if name.format("bert.", 0) in after else ""
+    here = "bert." if name.format("bert.", 0) in before else ""
+    for layer in range(2):
+        assert (after[name.format(prefix, layer)] == before[name.format(here, layer)]).all()
+    assert name.format(here, 2) in before and name.format(prefix, 2) not in after
+    assert json.loads((RunFolder(out).model / "config.json").read_text())["num_hidden_layers"] == 2
+
+
+@pytest.mark.torch
+def test_transformers_opens_a_model_of_fewer_layers(cut: tuple[Path, Path]):
+    from transformers import AutoModelForSequenceClassification
+
+    opened: Any = AutoModelForSequenceClassification.from_pretrained(RunFolder(cut[1]).model, output_loading_info=True)
+    network, told = opened
+    assert network.config.num_hidden_layers == len(network.bert.encoder.layer) == 2
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+
+
+def test_a_run_of_fewer_layers_repeats(cut: tuple[Path, Path], capsys):
+    assert main(["verify", str(cut[1]), "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("equal: steps 1 to 1 replayed, 1 compared; the parameters have")
+
+
+def test_more_layers_than_there_are_is_an_error(run: Path, tmp_path: Path, capsys):
+    line = ["train", str(run / "recipe.yaml"), "--out", str(tmp_path / "none")]
+    assert main([*line, "--train.layers", "2"]) == 2
+    assert capsys.readouterr().err.startswith("error: train.layers: asks for 2 layers, but the model has 1")
+    assert main([*line, "--train.layers", "0"]) == 2
+    assert "train.layers: must be at least 1, is 0" in capsys.readouterr().err
