@@ -194,3 +194,12 @@ def test_every_shipped_recipe_loads_passes_and_says_what_to_expect():
 def test_an_unknown_recipe_name_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="did you mean `sms_spam`"):
         find("sms_spm")
+
+
+def test_a_limit_a_search_split_and_layers_are_checked():
+    recipes.check(dataclasses.replace(GOOD, data=Data(train="sms_spam", search=0.1, limit=1), train=Train(layers=1)))
+    bad = Recipe(data=Data(train="a.csv", dev=0.5, search=1.0, limit=0), train=Train(layers=0))
+    assert problems_of(bad) == ["data.search", "data.dev + data.search", "data.limit", "train.layers"]
+    assert problems_of(Recipe(data=Data(train="a.csv", dev=0.4, test=0.3, search=0.3))) == [
+        "data.dev + data.test + data.search"
+    ]
