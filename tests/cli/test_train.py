@@ -255,6 +255,14 @@ def test_check_tells_problems_of_the_data(tmp_path: Path, recipe_on, capsys):
     assert f"error: {tmp_path}/x.csv:2: the text is empty" in told.err and told.out == ""
 
 
+def test_check_warns_of_segments_that_come_to_nothing(run: Path, capsys):
+    line = ["check", str(run / "recipe.yaml"), "--train.steps", "null", "--train.epochs", "1"]
+    assert main([*line, "--segments", "[{steps: 2, batch_size: 4}]"]) == 0
+    assert "segments" not in capsys.readouterr().err
+    assert main([*line, "--segments", "[{steps: 99, learning_rate: 2.0}]"]) == 0
+    assert "warning: segments: have 99 steps in all, but the run ends after 3" in capsys.readouterr().err
+
+
 # --- segments --------------------------------------------------------------------------------------------------------
 
 
