@@ -135,6 +135,22 @@ def test_moments_are_those_of_all_gradients_whoever_used_them():
     }
 
 
+def test_bias_correction_goes_by_a_leafs_own_updates_layer_by_layer():
+    """So what was frozen for a while takes its next step as it would have taken it then."""
+    chosen = Optim(learning_rate=0.1, schedule="constant", warmup=0.0, clip_norm=None)
+    rule, params, gradient = Parametric(chosen, STEPS), jax.tree.map(jnp.asarray, draw(0)), draw(1)
+    numbers, moments = hyper(Recipe(optim=chosen), ADAMW), Moments(draw(2), jax.tree.map(np.abs, draw(3)), {})
+
+    def kernel(step: int, counts: list[int]) -> Any:
+        updates = {path: jnp.asarray(counts if path[:2] == LAYERS else counts[0], jnp.int32) for path in PATHS}
+        return rule.update(gradient, moments._replace(updates=updates), params, jnp.int32(step), numbers)[0][KERNEL]
+
+    np.testing.assert_array_equal(kernel(0, [2, 2]), kernel(7, [2, 2]))
+    np.testing.assert_array_equal(kernel(0, [2, 5])[0], kernel(0, [2, 2])[0])
+    np.testing.assert_array_equal(kernel(0, [2, 5])[1], kernel(0, [5, 5])[1])
+    assert not np.isclose(kernel(0, [2, 2]), kernel(0, [5, 5])).any()
+
+
 def test_decay_is_of_kernels_and_embeddings_alone():
     """Without a gradient, and with the largest decay: nothing else moves."""
     chosen = dataclasses.replace(BASE, schedule="constant", warmup=0.0)
