@@ -51,6 +51,7 @@ def refused(tmp_path, monkeypatch):
 def test_these_are_the_shipped_recipes_and_each_can_be_set_up():
     assert recipes.names(recipes.RL) == [
         "acrobot", "cartpole", "cartpole_ppo", "connect_four", "gridworld", "pendulum", "tic_tac_toe",
+        "twenty_questions_clone",
     ]  # fmt: skip
     for name in recipes.names(recipes.RL):
         path = recipes.find(name, recipes.RL)
