@@ -534,3 +534,17 @@ def test_one_answer_on_any_number_of_devices(setup, whole, tmp_path, count):
     assert found.num_devices == count and fitted.num_devices == 1
     assert params_sha256(found.params) == params_sha256(fitted.params)
     assert RunFolder(tmp_path / "run").records() == RunFolder(path).records()
+
+
+@pytest.mark.slow
+def test_fast_numerics_agree_within_rounding(set_up_with):
+    """A tagger, on two devices."""
+    parts = (Segment(freeze="layers:1", label_smoothing=0.2, steps=2), Segment(optimizer="sgd", batch_size=8, steps=2))
+    setup = on_devices(set_up_with(*parts, task="tag", micro_batches=2), 2)
+    fast = dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, numerics="fast"))
+    one, other = Run(setup), Run(fast)
+    canonical, quick = one.take([None] * 4)[-1], other.take([None] * 4)[-1]
+    np.testing.assert_allclose(other.losses, one.losses, rtol=1e-5)
+    assert_close(quick.trainable, canonical.trainable)
+    counts = quick.optimiser.updates
+    assert counts[*LAYERS, "up", "kernel"].tolist() == [2, 4] and counts[WORD] == 2
