@@ -17,14 +17,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxft import compilation
+import numpy as np
+
+from jaxft import compilation, prng
+from jaxft.explore.account import Account
+from jaxft.explore.searchers import SEARCHERS, play
 from jaxft.explore.world import Training
 from jaxft.recipe import Data, Optim, Recipe, Train
 from jaxft.report.env import environment
-from jaxft.strategy import Strategy, segment
+from jaxft.strategy import Strategy
 from jaxft.train.setup import set_up
 
 RESULTS = Path(__file__).parent / "results"
+PREFIX = "explore_table_"
 DEPTH, SEGMENT_STEPS = 4, 12
 STRATEGIES = (
     Strategy(),
@@ -56,8 +61,7 @@ def world(name: str, seed: int = 0) -> tuple[Training, Recipe]:
     task, data, rate, metric = WORLDS[name]
     train = Train(steps=DEPTH * SEGMENT_STEPS, batch_size=16, layers=2)
     chosen = Recipe(task=task, data=data, train=train, optim=Optim(learning_rate=rate), seed=seed)
-    chosen = dataclasses.replace(chosen, segments=tuple(segment(one, 1) for one in STRATEGIES))
-    made = set_up(chosen)
+    made = set_up(chosen, STRATEGIES)
     return Training(made, STRATEGIES, depth=DEPTH, segment_steps=SEGMENT_STEPS, metric=metric), chosen
 
 
@@ -91,19 +95,84 @@ def enumerate_world(name: str, seed: int) -> None:
         "environment": environment(),
         "table": table,
     }
-    place = RESULTS / f"explore_table_{name}{f'_{seed}' if seed else ''}.json"
+    place = RESULTS / f"{PREFIX}{name}{f'_{seed}' if seed else ''}.json"
     place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{place}: {played.trained} segments, {facts['seconds']} s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A world that was enumerated; a `World`."""
+
+    name: str
+    scores: dict[tuple[int, ...], float]
+    num_actions: int
+    depth: int
+    segment_steps: int
+    score_steps: float
+    room: int = 2**30
+
+    @classmethod
+    def read(cls, path: Path, *, is_free: bool) -> Table:
+        """is_free: a look at the dev score costs nothing."""
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        scores = {tuple(map(int, key)): row[facts["metric"]] for key, row in facts["table"].items()}
+        actions, depth = len(facts["strategies"]), max(map(len, scores))
+        cost = 0.0 if is_free else facts["score_steps"]
+        return cls(path.stem.removeprefix(PREFIX), scores, actions, depth, facts["segment_steps"], cost)
+
+    def score(self, path: tuple[int, ...]) -> float:
+        return self.scores[path]
+
+    @property
+    def best(self) -> float:
+        """Of all whole schedules."""
+        return max(score for path, score in self.scores.items() if len(path) == self.depth)
+
+    @property
+    def worst(self) -> float:
+        return min(score for path, score in self.scores.items() if len(path) == self.depth)
+
+
+def regret(table: Table, name: str, budget: float, replay: int) -> float:
+    """Of one replay; of a searcher that saw no whole schedule, the worst there is."""
+    account = play(name, Account(table, budget), prng.stream("explore", replay))
+    best = account.best()
+    return table.best - (table.worst if best is None else best.score)
+
+
+def replay_all(names: list[str], replays: int, segments: int) -> None:
+    """Every searcher on every table; writes explore_table.json and the block of README.md."""
+    found: dict[str, Any] = {"replays": replays, "segments": segments, "environment": environment(), "regret": {}}
+    for path in sorted(RESULTS.glob(f"{PREFIX}*.json")):
+        for is_free in (True, False):
+            table = Table.read(path, is_free=is_free)
+            rows = found["regret"].setdefault(table.name, {}).setdefault("looks free" if is_free else "looks paid", {})
+            for name in names:
+                since = time.perf_counter()
+                all_ = np.array([regret(table, name, segments * table.segment_steps, n) for n in range(replays)])
+                half = 1.96 * all_.std(ddof=1) / len(all_) ** 0.5
+                rows[name] = {"mean": round(float(all_.mean()), 5), "half_interval": round(float(half), 5)}
+                took = time.perf_counter() - since
+                looks = "free" if is_free else "paid"
+                print(f"{table.name} {looks} {name:20} {all_.mean():.5f} {took:.0f} s", flush=True)
+    (RESULTS / "explore_table.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("enumerate",))
+    parser.add_argument("what", choices=("enumerate", "replay"))
     parser.add_argument("world", nargs="?", choices=tuple(WORLDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--replays", type=int, default=1000)
+    parser.add_argument("--segments", type=int, default=64)
+    parser.add_argument("--searchers", nargs="*", default=list(SEARCHERS))
     args = parser.parse_args()
-    enumerate_world(args.world, args.seed)
+    if args.what == "enumerate":
+        enumerate_world(args.world, args.seed)
+    else:
+        replay_all(args.searchers, args.replays, args.segments)
 
 
 if __name__ == "__main__":

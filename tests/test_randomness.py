@@ -16,8 +16,8 @@ import jaxft
 from jaxft import kernels, prng
 from jaxft.recipe import MAX_SEED, Data, Noise, Recipe, Seeds, Train, stream_seeds
 from jaxft.train.hashes import params_sha256
-from jaxft.train.stepper import constants_of
 from jaxft.train.setup import Setup, set_up
+from jaxft.train.stepper import constants_of
 
 ROOTS = [Path(str(package.__file__)).parent for package in (jaxft, kernels)]
 SOURCES = [

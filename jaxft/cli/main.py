@@ -20,10 +20,24 @@ from pathlib import Path
 from jaxft import allocator
 from jaxft.errors import UserError
 
-ORDER = ("demo", "init", "check", "train", "verify", "eval", "predict", "rl", "compare", "assets", "convert", "env")
+ORDER = (
+    "demo",
+    "init",
+    "check",
+    "train",
+    "verify",
+    "eval",
+    "predict",
+    "explore",
+    "rl",
+    "compare",
+    "assets",
+    "convert",
+    "env",
+)
 """How `jaxft --help` lists commands; others follow by name."""
 
-COMPUTING = ("demo", "train", "eval", "predict", "verify", "rl", "compare")
+COMPUTING = ("demo", "train", "eval", "predict", "verify", "explore", "rl", "compare")
 """Commands that run a model."""
 
 

@@ -8,6 +8,7 @@ same scores, and what it remembers to save time saves nobody a charge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,13 +21,32 @@ _ROUNDING = 1e-9
 
 
 class World(Protocol):
-    """What is searched. num_actions: A. depth: segments of a whole run. segment_steps: gradient steps of a segment.
-    score_steps: what a look at the dev score is worth, in gradient steps."""
+    """What is searched."""
 
-    num_actions: int
-    depth: int
-    segment_steps: int
-    score_steps: float
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Segments of a whole run."""
+        ...
+
+    @property
+    def segment_steps(self) -> int:
+        """Gradient steps of a segment."""
+        ...
+
+    @property
+    def score_steps(self) -> float:
+        """What a look at the dev score is worth, in gradient steps."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """States that can be kept, the root's not counted."""
+        ...
 
     def score(self, path: Path) -> float:
         """Dev score after the segments of a path; the higher, the better; -inf where training diverged."""
@@ -57,6 +77,10 @@ class Account:
     scores: int = 0
     """Looks at the dev score."""
     sightings: list[Sighting] = field(default_factory=list)
+    states: set[Path] = field(default_factory=set)
+    """Paths that were trained, each once."""
+    on_look: Callable[[Account], None] | None = None
+    """Is called after each look."""
 
     @property
     def spent(self) -> float:
@@ -81,6 +105,7 @@ class Account:
         assert path, "the root is not trained"
         self._pay(self.world.segment_steps)
         self.segments += 1
+        self.states.add(path)
 
     def train_whole(self, path: Path, since: int = 0) -> None:
         """Pays for the segments of a path after the first `since`. Raises Spent at the first that the budget does not
@@ -96,6 +121,8 @@ class Account:
         score = self.world.score(path)
         if len(path) == self.world.depth:
             self.sightings.append(Sighting(self.spent, path, score))
+        if self.on_look is not None:
+            self.on_look(self)
         return score
 
     def best(self, within: float | None = None) -> Sighting | None:

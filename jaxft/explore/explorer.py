@@ -1,13 +1,16 @@
 """The explorer: Monte Carlo tree search over schedules, with a model of what segments bring that it learns on the way.
 
-A simulation draws a model from the posterior (outlook.py), values the whole tree anew by it (search/reanalyse.py), goes
-down the actions that promise most to one that was not tried, and trains that segment. Schedules that were finished are
-solved and left alone, so what it looks for is always a better one. States are those of a tree of checkpoints: a segment
-is paid for once, and once more for each time that its state had to be let go.
+The first schedule is the recipe as it is: there is something to show early, and never less than that at the end. After
+it, a simulation draws a model from the posterior (outlook.py), values the whole tree anew by it (search/reanalyse.py),
+goes down the actions that promise most to one that was not tried, and trains that segment. Schedules that were finished
+are solved and left alone, so what it looks for is always a better one. States are a tree of checkpoints: a segment is
+paid for once, and once more for each time that its state had to be let go.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,24 +28,45 @@ from jaxft.search.asked import Asked, Asking, no_root, outcome
 from jaxft.search.grown import Grown
 from jaxft.search.policies import Expected
 from jaxft.search.reanalyse import reanalyse
+from jaxft.search.tree import NONE
 
 
 @dataclass(frozen=True)
 class Settings:
-    """prior, noise: see outlook.draw."""
+    """prior, noise: see outlook.draw. Set by replays on the oracle tables of TREC and CoNLL-2003."""
 
-    prior: float = 1.0
+    prior: float = 0.7
     noise: float = 0.15
 
 
 class Search(NamedTuple):
-    """A search under way. gained [R]: of each node, its score less the root's. turn: simulations so far."""
+    """A search under way. gained [R]: of each node, its score less the root's. turn: segments so far."""
 
     tree: Grown
     seen: outlook.Seen
     gained: Array
     asked: Asked
     turn: Array
+
+
+class Checkpoints:
+    """Which states are at hand: so many, the root's not counted; the one used longest ago goes first."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._held: OrderedDict[Path, None] = OrderedDict()
+
+    def missing(self, path: Path) -> list[Path]:
+        """What has to be trained for the state after a path, from the nearest one at hand; it is at hand then."""
+        begin = next((n for n in range(len(path), 0, -1) if path[:n] in self._held), 0)
+        if begin:
+            self._held.move_to_end(path[:begin])
+        found = [path[:n] for n in range(begin + 1, len(path) + 1)]
+        for one in found:
+            self._held[one] = None
+            if len(self._held) > self._room:
+                self._held.popitem(last=False)
+        return found
 
 
 class Explorer:
@@ -55,6 +79,7 @@ class Explorer:
         whole = sum(world.num_actions**depth for depth in range(world.depth + 1))
         self._room = min(whole, 1 + int(account.budget // world.segment_steps))
         self._next = _compiled(self._shape, self._room, settings)
+        self._states = Checkpoints(world.room)
         self.paths: list[Path] = [()]
         """By number of the node."""
 
@@ -69,13 +94,27 @@ class Explorer:
                 return
             parent, action = int(found.asked.parent[0]), int(found.asked.action[0])
             path = (*self.paths[parent], action)
-            account.train(path)
+            for missing in self._states.missing(path):
+                account.train(missing)
             scores.append(account.score(path))
             assert node == len(self.paths)
             self.paths.append(path)
             gain, is_over = self._gain(scores, parent)
             found = self._next.go_on(self._words, found, gain, is_over)
             self.found = found
+
+    def grown(self) -> Grown:
+        """Searches, and gives the tree with what was seen alone: a node's value is the best score below it, less the
+        root's."""
+        with suppress(Spent):
+            self.search()
+        tree, gained = self.found.tree, self.found.gained
+        nodes = tree.nodes
+        tried = nodes.children != NONE
+        values = jnp.where(jnp.any(tried, axis=-1, keepdims=True), -jnp.inf, jnp.zeros(tried.shape))
+        nodes = reanalyse(nodes, values)
+        best = jnp.where(nodes.visits > 0, gained + nodes.values, 0.0)
+        return tree.replace(nodes=nodes.replace(values=best, rewards=jnp.zeros_like(best)))
 
     @staticmethod
     def _gain(scores: list[float], parent: int) -> tuple[np.float32, np.bool_]:
@@ -111,7 +150,7 @@ def _compiled(shape: outlook.Shape, room: int, settings: Settings) -> _Steps:
 def _begin(asking: Asking, shape: outlook.Shape, room: int, settings: Settings, words: Array) -> Search:
     tree = asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, shape.num_actions))
     seen, gained = outlook.nothing_seen(room), jnp.zeros(room)
-    return _ask(asking, shape, settings, words, tree, seen, gained, jnp.int32(1))
+    return _ask(asking, shape, settings, words, tree, seen, gained, jnp.int32(0))
 
 
 def _go_on(
@@ -144,18 +183,17 @@ def _ask(
     gained: Array,
     turn: Array,
 ) -> Search:
-    drawn = outlook.draw(draws.fold_in(words, turn), shape, seen, prior=settings.prior, noise=settings.noise)
+    drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, seen, prior=settings.prior, noise=settings.noise)
     nodes = tree.nodes
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
+    is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)
+    expected = jnp.where(is_first_run, jnp.finfo(expected.dtype).max / 2**10, expected)
     tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))
     tree, asked = asking.ask(tree)
     return Search(tree, seen, gained, asked, turn)
 
 
 def explore(account: Account, words: prng.Words) -> None:
-    """The explorer as the rivals are: spends an account."""
-    try:
-        Explorer(account, words).search()
-    except Spent:
-        return
+    """The explorer as the rivals are: spends an account. Raises Spent."""
+    Explorer(account, words).search()

@@ -9,6 +9,7 @@ nothing hangs on the metric's unit. A draw of the weights is a world that could 
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from jax import Array
 from jaxft.rl import draws
 
 BEAM = 8
+WEIGHT = {"action": 1.0, "depth": 1.0, "both": 0.5, "pair": 0.5, "slope": 0.5, "slope_by_depth": 0.5}
+"""What the features of a kind are worth: the deviation of their weights in the prior, relative to others."""
 
 
 class Shape(NamedTuple):
@@ -27,19 +30,43 @@ class Shape(NamedTuple):
     depth: int
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each kind, in order."""
+        actions, depth = self.num_actions, self.depth
+        return {
+            "action": actions,
+            "depth": depth,
+            "both": depth * actions,
+            "pair": (actions + 1) * actions,
+            "slope": actions,
+            "slope_by_depth": depth,
+        }
+
+    @property
     def size(self) -> int:
         """Number of weights."""
-        actions, depth = self.num_actions, self.depth
-        return depth * actions + (actions + 1) * actions + actions + depth
+        return sum(self.sizes.values())
+
+    def apart(self, weights: Array) -> dict[str, Array]:
+        """Weights by kind."""
+        ends = list(itertools.accumulate(self.sizes.values()))
+        return {name: weights[end - size : end] for (name, size), end in zip(self.sizes.items(), ends, strict=True)}
 
     def features(self, depth: Array, before: Array, action: Array, gained: Array) -> Array:
         """f [..., size] of a segment: its depth, the action before (A: none), its action, what was gained so far, in
         units of the scale. All [...]."""
         actions = self.num_actions
-        at_depth = jax.nn.one_hot(depth * actions + action, self.depth * actions)
-        pair = 0.5 * jax.nn.one_hot(before * actions + action, (actions + 1) * actions)
-        slopes = jnp.concatenate([jax.nn.one_hot(action, actions), jax.nn.one_hot(depth, self.depth)], axis=-1)
-        return jnp.concatenate([at_depth, pair, gained[..., None] * slopes], axis=-1)
+        places = {
+            "action": action,
+            "depth": depth,
+            "both": depth * actions + action,
+            "pair": before * actions + action,
+            "slope": action,
+            "slope_by_depth": depth,
+        }
+        hot = {name: jax.nn.one_hot(at, self.sizes[name]) for name, at in places.items()}
+        parts = [WEIGHT[name] * (gained[..., None] if "slope" in name else 1.0) * x for name, x in hot.items()]
+        return jnp.concatenate(parts, axis=-1)
 
 
 class Seen(NamedTuple):
@@ -74,8 +101,8 @@ class Outlook(NamedTuple):
     scale: Array
 
 
-def draw(words: Array, shape: Shape, seen: Seen, *, prior: float = 1.0, noise: float = 0.15) -> Outlook:
-    """A draw from the posterior; words: uint32 [2]; none: its mean. prior, noise: deviations in units of the scale,
+def draw(words: Array, shape: Shape, seen: Seen, *, prior: float, noise: float) -> Outlook:
+    """A draw from the posterior; words: uint32 [2]. prior, noise: deviations in units of the scale,
     the root mean square of the gains seen."""
     held = (jnp.arange(seen.gain.shape[0]) < seen.count).astype(seen.gain.dtype)
     scale = jnp.sqrt(jnp.sum(held * seen.gain**2) / jnp.maximum(seen.count, 1))
@@ -115,12 +142,10 @@ def returns(outlook: Outlook, shape: Shape, depth: Array, before: Array, gained:
 
 def _gain(outlook: Outlook, shape: Shape, depth: Array, before: Array, action: Array, gained: Array) -> Array:
     """Gains, whose arguments broadcast; -inf so far stays so."""
-    actions, weights = shape.num_actions, outlook.weights
-    first = shape.depth * actions
-    second = first + (actions + 1) * actions
-    at_depth, pairs = weights[:first].reshape(shape.depth, actions), weights[first:second].reshape(-1, actions)
-    slopes, by_depth = weights[second : second + actions], weights[second + actions :]
+    kinds = {name: WEIGHT[name] * part for name, part in shape.apart(outlook.weights).items()}
     so_far = jnp.where(jnp.isfinite(gained), gained, 0.0)
     depth, before, action = jnp.broadcast_arrays(depth, before, action)
-    constant = (at_depth[depth, action] + 0.5 * pairs[before, action]) * outlook.scale
-    return constant + so_far * (slopes[action] + by_depth[depth])
+    both = kinds["both"].reshape(shape.depth, -1)[depth, action]
+    pair = kinds["pair"].reshape(-1, shape.num_actions)[before, action]
+    constant = (kinds["action"][action] + kinds["depth"][depth] + both + pair) * outlook.scale
+    return constant + so_far * (kinds["slope"][action] + kinds["slope_by_depth"][depth])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.explore.account import Path
+from jaxft.explore.journal import Journal
 from jaxft.report.progress import Progress
 from jaxft.strategy import Strategy, segment
 from jaxft.train import step
@@ -34,7 +35,7 @@ class Training:
     """The world of a setup's runs; a `World`.
 
     setup: of runs with segments, `depth * segment_steps` steps long. metric: of the task, or `loss`, which counts
-    negative. keep_mb: for states, beside the root's. on_segment: is told each path that is trained.
+    negative. keep_mb: for states, beside the root's. journal: records what is computed, and has what was.
     """
 
     def __init__(
@@ -46,17 +47,17 @@ class Training:
         segment_steps: int,
         metric: str,
         keep_mb: float = 2048,
-        on_segment: Callable[[Path], None] = lambda path: None,
+        journal: Journal | None = None,
     ) -> None:
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self.strategies = tuple(strategies)
-        self._setup, self._metric, self._on_segment = setup, metric, on_segment
+        self._setup, self._metric, self._journal = setup, metric, journal
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
         self._evaluator = Evaluator(setup)
         trainable, self._frozen = setup.split()
         self._root = self._stepper.place(step.init(trainable, self._stepper.optimiser))
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
-        self._room = max(1, int(keep_mb * 2**20 / self._bytes))
+        self.room = max(1, int(keep_mb * 2**20 / self._bytes))
         self._kept: OrderedDict[Path, State] = OrderedDict()
         self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         self._scores: dict[Path, dict[str, float]] = {}
@@ -83,10 +84,21 @@ class Training:
     def scores(self, path: Path) -> dict[str, float]:
         """All metrics on the search split; NaN where training diverged."""
         if path not in self._scores:
-            params, diverged = self.params(path), any(path[: len(one)] == one for one in self.diverged)
-            found = self._evaluator.scores(SPLIT, params)
-            self._scores[path] = dict.fromkeys(found, np.nan) if diverged else found
+            recorded = None if self._journal is None else self._journal.scores(path)
+            self._scores[path] = self._look(path) if recorded is None else recorded
         return self._scores[path]
+
+    def scores_on(self, split: str, path: Path) -> dict[str, float]:
+        """All metrics on another split."""
+        return self._evaluator.scores(split, self.params(path))
+
+    def _look(self, path: Path) -> dict[str, float]:
+        params, diverged = self.params(path), any(path[: len(one)] == one for one in self.diverged)
+        found = self._evaluator.scores(SPLIT, params)
+        found = dict.fromkeys(found, np.nan) if diverged else found
+        if self._journal is not None:
+            self._journal.looked(path, found, self.digest(path))
+        return found
 
     def params(self, path: Path) -> dict[str, Any]:
         """The network after a path, joined as the partition has it."""
@@ -108,13 +120,13 @@ class Training:
             return self._kept[path]
         state = self._segment(self.state(path[:-1]), path)
         self._kept[path] = state
-        while len(self._kept) > self._room:
+        while len(self._kept) > self.room:
             self._kept.popitem(last=False)
         return state
 
     def digest(self, path: Path) -> str:
-        """8 hexadecimal digits of all bits of the state after a path."""
-        return self._stepper.digest(self.state(path))
+        """8 hexadecimal digits of all bits of the parameters after a path, as metrics.jsonl of a run has them."""
+        return self._stepper.digest(self.state(path).trainable)
 
     def _segment(self, state: State, path: Path) -> State:
         strategy, first = self.strategies[path[-1]], (len(path) - 1) * self.segment_steps
@@ -124,7 +136,8 @@ class Training:
             state, info = self._stepper(state, batches.make(number), strategy)
             losses.append(info.loss)
         self.trained += 1
-        self._on_segment(path)
         if not all(np.isfinite(np.asarray(loss)).all() for loss in losses):
             self.diverged.add(path)
+        if self._journal is not None:
+            self._journal.check(path, self._stepper.digest(state.trainable))
         return state

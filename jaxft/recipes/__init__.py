@@ -1,6 +1,7 @@
 """Recipes that ship with jaxft, as YAML files; `find` lets a command take one by name.
 
-Those of supervised runs lie here, those of reinforcement learning in `rl/`, those that compare both in `compare/`.
+Those of supervised runs lie here, those of reinforcement learning in `rl/`, those that compare both in
+`compare/`, explorations in `explore/`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from pathlib import Path
 
 from jaxft.errors import UserError
 
-SUPERVISED, RL, COMPARE = ".", "rl", "compare"
+SUPERVISED, RL, COMPARE, EXPLORE = ".", "rl", "compare", "explore"
 """Folders of the kinds of recipes."""
 _LISTED = "`jaxft rl --list` names environments and agents"
-ADVICE = {SUPERVISED: "`jaxft init TASK` prints a new one", RL: _LISTED, COMPARE: _LISTED}
+ADVICE = {
+    SUPERVISED: "`jaxft init TASK` prints a new one",
+    RL: _LISTED,
+    COMPARE: _LISTED,
+    EXPLORE: "`jaxft explore --list` names searchers",
+}
 
 
 def names(kind: str = SUPERVISED) -> list[str]:

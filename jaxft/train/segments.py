@@ -49,9 +49,9 @@ def noise_of(noise: Noise, strategy: Strategy) -> Noise:
     return dataclasses.replace(noise, **{name: value for name, value in changed.items() if value is not None})
 
 
-def brings_tokens(recipe: Recipe) -> bool:
-    """Whether training may meet tokens that its texts do not hold."""
-    return any(noise_of(recipe.noise, one).brings_tokens for one in (DEFAULT, *recipe.segments))
+def brings_tokens(recipe: Recipe, strategies: Sequence[Strategy] = ()) -> bool:
+    """Whether training may meet tokens that its texts do not hold. strategies: that may come."""
+    return any(noise_of(recipe.noise, one).brings_tokens for one in (DEFAULT, *recipe.segments, *strategies))
 
 
 def partition_of(setup: Setup, strategy: Strategy) -> Partition:

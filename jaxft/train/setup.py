@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,8 +200,11 @@ class Setup:
         return (total / (len(self.labels) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def set_up(chosen: Recipe) -> Setup:
-    """Reads, checks and encodes everything. Raises UserError with all problems of a stage at once."""
+def set_up(chosen: Recipe, strategies: Sequence[Strategy] = (), named: str = "explore.strategies[{}]") -> Setup:
+    """Reads, checks and encodes everything. Raises UserError with all problems of a stage at once.
+
+    strategies: that its steps may be taken with, beside its segments'; named: what messages call them.
+    """
     recipe.check(chosen)
     task = tasks.get(chosen.task)
     found, (model_path, config, tensors) = _read(chosen)
@@ -228,13 +232,14 @@ def set_up(chosen: Recipe) -> Setup:
         noise = _noise(chosen, found, datasets["train"], targets["train"], tokenizer, config)
     part = partition(chosen.train.freeze, params, config.num_hidden_layers)
     words = None
-    holds_all = HEADS[task.head].mlm or segments.brings_tokens(chosen)  # predicts any word, or may meet it
+    holds_all = HEADS[task.head].mlm or segments.brings_tokens(chosen, strategies)  # predicts any word, or may meet it
     if WORD not in part.frozen and not holds_all:
         words = Vocabulary.of(encoded["train"], params["encoder"]["embeddings"]["word"])
     warnings = (*found.warnings, *problems.warnings, *_model_warnings(report, chosen.model))
     made = Setup(chosen, task, found, model_path, tokenizer, config, params, part, words, datasets, warnings, noise)
     segments.check_freezing(made, chosen.segments, "segments[{}]".format)
-    for one in chosen.segments:
+    segments.check_freezing(made, strategies, named.format)
+    for one in (*chosen.segments, *strategies):
         made.noisy(segments.noise_of(chosen.noise, one))  # raises where it does not fit the tokenizer or the labels
     return dataclasses.replace(made, warnings=(*warnings, *segments.warnings_of(made)))
 

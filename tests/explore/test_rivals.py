@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 
 from jaxft import prng
-from jaxft.errors import UserError
+from jaxft.errors import Problems, UserError
 from jaxft.explore import draws
 from jaxft.explore.account import Account, Spent
-from jaxft.explore.rivals import RIVALS, halving, lookahead, play, population
+from jaxft.explore.rivals import RIVALS, halving, lookahead, population
 from jaxft.explore.rivals.store import Price, Store, most
+from jaxft.explore.searchers import check, play
 from tests.explore.worlds import Noise, Table
 
 WORDS = [prng.stream("explore", seed) for seed in range(3)]
@@ -52,8 +53,9 @@ def test_all_rivals_are_here():
     assert len(RIVALS) == 14
     assert set(RIVALS) == FIXED | FINDS | CONSTANT
     assert all(rival.what and "\n" not in rival.what for rival in RIVALS.values())
-    with pytest.raises(UserError, match="there is no 'none' — choose among default, grid"):
-        play("none", Account(Table(), 1.0), WORDS[0])
+    problems = Problems()
+    check("bean", "explore.searcher", problems)
+    assert str(problems.errors[0]) == "explore.searcher: there is no searcher 'bean' — did you mean `beam`?"
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -18,8 +18,8 @@ from jaxft.mesh import devices
 from jaxft.recipe import Noise, Optim
 from jaxft.train import optim, step
 from jaxft.train.compiled import Compiled
-from jaxft.train.stepper import constants_of
 from jaxft.train.setup import Setup
+from jaxft.train.stepper import constants_of
 
 pytestmark = pytest.mark.usefixtures("promotion_for_optax")
 

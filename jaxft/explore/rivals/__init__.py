@@ -8,12 +8,10 @@ budget. What it charges: module `store`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from jaxft import prng
-from jaxft.errors import UserError
-from jaxft.explore.account import Account, Spent
+from jaxft.explore.account import Account
 from jaxft.explore.rivals import halving, lookahead, population, tpe, trials
 
 
@@ -58,13 +56,3 @@ RIVALS = {
     ),
     "beam": Rival(lookahead.beam, "the best states of each segment, all actions from each", "Lowerre 1976"),
 }
-
-
-def play(name: str, account: Account, words: prng.Words) -> Account:
-    """Lets a rival spend an account; words: those of the stream "explore". No two rivals draw the same. Raises
-    UserError."""
-    if name not in RIVALS:
-        raise UserError("explore.rivals", f"there is no {name!r}", f"choose among {', '.join(RIVALS)}")
-    with suppress(Spent):
-        RIVALS[name].search(account, prng.path_words(words, name))
-    return account

@@ -1,0 +1,102 @@
+"""The recipe of an exploration: that of a run, and what is to be searched, for how much, against whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxft.errors import Problems
+from jaxft.explore import space
+from jaxft.recipe import Recipe, at_least
+from jaxft.strategy import Strategy, check_strategy
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of these values is a strategy; an empty list leaves that to the recipe."""
+
+    learning_rate: tuple[float, ...] = ()
+    optimizer: tuple[str, ...] = ()
+    weight_decay: tuple[float, ...] = ()
+    dropout: tuple[float, ...] = ()
+    label_smoothing: tuple[float, ...] = ()
+    label_noise: tuple[float, ...] = ()
+    token_noise: tuple[float, ...] = ()
+    freeze: tuple[str, ...] = ()
+    batch_size: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explore:
+    """What is searched, and for how much."""
+
+    strategies: tuple[Strategy, ...] = ()
+    """To choose from in each segment, beside the recipe as it is."""
+    grid: Grid = field(default_factory=Grid)
+    """More of them."""
+    segments: int = 4
+    """Equal parts of a run."""
+    budget: int | None = None
+    """Gradient steps for each searcher, looks at the search split included; none: those of 16 whole runs."""
+    searcher: str = "mcts"
+    rivals: tuple[str, ...] = ("random_schedule",)
+    """Others that search beside it, each with the same budget; `jaxft explore --list` names them."""
+    metric: str | None = None
+    """What is looked at on the search split: a metric of the task, or loss; none: the task's own."""
+    confirm_seeds: int = 5
+    """Fresh seeds that every schedule found is trained again from, to be scored on test."""
+    keep_mb: float = 2048.0
+    """Room for training states; what does not fit is trained again when it is needed."""
+
+
+@dataclass(frozen=True)
+class ExploreRecipe(Recipe):
+    """An exploration of a run's schedules."""
+
+    out: str = "runs/explore"
+    """The run folder."""
+    explore: Explore = field(default_factory=Explore)
+
+
+def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
+    explore = recipe.explore
+    at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds")
+    if not explore.keep_mb > 0:
+        problems.add("explore.keep_mb", f"must be positive, is {explore.keep_mb}")
+    if recipe.data.search is None:
+        fix = "a fraction such as 0.1, or a file"
+        problems.add("data.search", "nothing to look at while searching; dev and test are for the report", fix)
+    if recipe.segments:
+        problems.add("segments", "are what is searched, so they cannot be given", "explore.strategies")
+    if recipe.train.freeze.startswith("re:"):
+        problems.add("train.freeze", "a pattern cannot be combined with strategies", "none, encoder or layers:K")
+    for number, strategy in enumerate(explore.strategies):
+        check_strategy(strategy, f"explore.strategies[{number}]", recipe, problems)
+    for strategy in space.of_grid(explore.grid):
+        check_strategy(strategy, "explore.grid", recipe, problems)
+    if len(space.strategies(recipe)) < 2:
+        problems.add("explore.strategies", "there is nothing to choose from beside the recipe as it is", _EXAMPLE)
+    steps = recipe.train.steps
+    if steps is not None and explore.segments > steps >= 1:
+        problems.add("explore.segments", f"{explore.segments} segments do not fit into {steps} steps")
+
+
+_EXAMPLE = "such as `grid: {learning_rate: [0.3, 1, 3]}`"
+
+
+def _check_searchers(recipe: ExploreRecipe, problems: Problems) -> None:
+    from jaxft.explore.searchers import check
+
+    check(recipe.explore.searcher, "explore.searcher", problems)
+    for name in recipe.explore.rivals:
+        check(name, "explore.rivals", problems)
+
+
+ExploreRecipe.RULES = (*Recipe.RULES, _check_explore, _check_searchers)  # type: ignore[misc]
+
+
+def run_recipe(recipe: ExploreRecipe, **changes: Any) -> Recipe:
+    """The recipe of one run, without what is searched."""
+    names = [one.name for one in dataclasses.fields(Recipe)]
+    return dataclasses.replace(Recipe(**{name: getattr(recipe, name) for name in names}), **changes)

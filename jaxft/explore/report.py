@@ -1,0 +1,218 @@
+"""The report of an exploration: the verdict in sentences, tables, curves and the tree, and the schedule as a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as File
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+
+from jaxft import prng
+from jaxft.explore import statistics
+from jaxft.explore.account import Account, Path
+from jaxft.explore.statistics import Estimate
+from jaxft.report import plots, tables
+from jaxft.report.run_folder import RunFolder, plain
+from jaxft.search import picture
+from jaxft.search.grown import Grown
+
+SCHEDULE, CURVES, TREE, FRESH = "schedule.yaml", "anytime", "tree", "fresh_seeds"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one searcher found. score: on the search split, none of the default, which nobody searched; fresh: on test,
+    from fresh seeds; the higher, the better."""
+
+    name: str
+    path: Path
+    score: float | None
+    account: Account | None
+    fresh: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The outcome. found: the default first, then the searcher, then its rivals."""
+
+    metric: str
+    strategies: Sequence[str]
+    found: Sequence[Found]
+    segment_steps: int
+    score_steps: float
+    budget: float
+    trained: int
+    sizes: Mapping[str, int]
+    wall_s: float
+    peak_memory_mb: float | None
+    device: str
+    seeds: Mapping[str, int]
+    words: prng.Words
+
+    @property
+    def best(self) -> Found:
+        """The searcher's."""
+        return self.found[1]
+
+    def improvement(self, over: Found) -> Estimate:
+        """The probability that a run of the found schedule is better than one of another."""
+        words = prng.path_words(self.words, f"{self.best.name} over {over.name}")
+        return statistics.probability_of_improvement(np.asarray(self.best.fresh), np.asarray(over.fresh), words)
+
+    def middle(self, one: Found) -> Estimate:
+        """The interquartile mean over fresh seeds."""
+        return statistics.interval(np.asarray(one.fresh), prng.path_words(self.words, f"mean of {one.name}"))
+
+
+def verdict(result: Result) -> list[str]:
+    """What can be said, and what cannot."""
+    best, lines = result.best, []
+    seeds = len(best.fresh)
+    for other in (one for one in result.found if one is not best):
+        what = "the recipe as it is" if other.account is None else f"what {other.name} found"
+        if other.path == best.path:
+            lines.append(f"It is the same schedule as {what}.")
+            continue
+        chance, gap = result.improvement(other), float(result.middle(best).value - result.middle(other).value)
+        told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
+        if chance.low > 0.5:
+            word = "better than"
+        elif chance.high < 0.5:
+            word = "worse than"
+        else:
+            word = "not told apart from"
+        lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {result.metric} {gap:+.4f}, {told}.")
+    if best.score is not None:
+        drop = best.score - float(result.middle(best).value)
+        if drop > 0:
+            lines.append(f"The search saw {best.score:.4f}; fresh seeds on test give {drop:.4f} less.")
+    return lines
+
+
+def grid(result: Result) -> tables.Grid:
+    """A row a searcher."""
+    rows = []
+    for one in result.found:
+        middle = result.middle(one)
+        rows.append(
+            (
+                one.name,
+                " ".join(map(str, one.path)),
+                "—" if one.account is None else f"{one.account.spent:,.0f}",
+                "—" if one.score is None else f"{one.score:.4f}",
+                f"{middle.value:.4f} ({middle.low:.4f} to {middle.high:.4f})",
+            )
+        )
+    header = ("searcher", "schedule", "gradient steps", f"{result.metric} on search", "on test, fresh seeds")
+    return tables.Grid("What was found", header, tuple(rows))
+
+
+def legend(result: Result) -> tables.Grid:
+    """The strategies by number."""
+    rows = tuple((str(number), what) for number, what in enumerate(result.strategies))
+    return tables.Grid("Strategies", ("number", "what it changes"), rows)
+
+
+def write(folder: RunFolder, result: Result, tree: Grown | None, schedule: str) -> None:
+    """The recipe found, pictures, report.md and, last, report.json."""
+    folder.write_text(folder.path / SCHEDULE, schedule)
+    _curves(folder.plot(CURVES), result)
+    _fresh(folder.plot(FRESH), result)
+    if tree is not None:
+        title = f"visits, and the best {result.metric} seen below, less that at the start"
+        picture.png(tree, folder.plot(TREE), max_nodes=48, title=title, show="{:+.3f}".format)
+    folder.write_text(folder.report_md, markdown(result, folder, tree is not None))
+    folder.write_json(folder.report_json, to_json(result))
+
+
+def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
+    """report.md."""
+    sizes = ", ".join(f"{count:,} {name}" for name, count in result.sizes.items())
+    parts = [
+        "# Strategies explored\n",
+        "\n".join(f"- {line}" for line in verdict(result)) + "\n",
+        tables.to_markdown(grid(result)),
+        f"Schedules are numbers of strategies, one a segment of {result.segment_steps} steps. Gradient steps include "
+        f"looks at the search split, {result.score_steps:.1f} each. Intervals (95 %) are bootstrapped over the fresh "
+        "seeds, of the interquartile mean.\n",
+        tables.to_markdown(legend(result)),
+        f"![best score by gradient steps]({CURVES}.png)\n",
+        f"![scores on test from fresh seeds]({FRESH}.png)\n",
+    ]
+    if has_tree:
+        parts.append(f"![the tree]({TREE}.png)\n")
+    parts.append(f"Examples: {sizes}. {result.device}, {result.wall_s:,.0f} s, {result.trained} segments trained.\n")
+    parts.append(f"The schedule found, as a recipe: `jaxft train {folder.path / SCHEDULE}`\n")
+    return "\n".join(parts)
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """The tree of report.json."""
+    names = ("metric", "strategies", "segment_steps", "score_steps", "budget", "trained", "sizes", "wall_s")
+    tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in names}
+    tree |= {name: getattr(result, name) for name in ("peak_memory_mb", "device", "seeds")}
+    tree["verdict"] = verdict(result)
+    tree["found"] = [_by_searcher(result, one) for one in result.found]
+    return plain(tree)
+
+
+def _by_searcher(result: Result, one: Found) -> dict[str, Any]:
+    row: dict[str, Any] = {"searcher": one.name, "path": one.path, "search": one.score, "test_fresh": one.fresh}
+    row["test_iqm"] = result.middle(one)._asdict()
+    if one is not result.best:
+        row["improvement_over"] = result.improvement(one)._asdict()
+    if one.account is not None:
+        account = one.account
+        row |= {"spent": account.spent, "segments": account.segments, "states": len(account.states)}
+        row["looks"] = account.scores
+        row["sightings"] = [(sighting.spent, sighting.path, sighting.score) for sighting in account.sightings]
+    return row
+
+
+def show(result: Result, folder: RunFolder, console: Console) -> None:
+    """Prints the table, the verdict and where the rest is."""
+    console.print(tables.to_rich(grid(result)))
+    for number in dict.fromkeys(result.best.path):
+        console.print(f"{number}: {result.strategies[number]}", markup=False, highlight=False)
+    for line in verdict(result):
+        console.print(line, markup=False, highlight=False)
+    for what, name in (("report", folder.report_md), ("train it", f"jaxft train {folder.path / SCHEDULE}")):
+        console.print(f"{what + ':':10}{name}", markup=False, highlight=False, soft_wrap=True)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+_COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.GREY)
+
+
+def _curves(path: File, result: Result) -> None:
+    """The best score that each searcher had seen by so many gradient steps."""
+    with plots.drawing(path, 8, 4) as figure:
+        axes = figure.add_subplot()
+        for number, one in enumerate(each for each in result.found if each.account is not None):
+            steps = np.linspace(0, result.budget, 400)
+            best = statistics.curve(one.account, steps)  # type: ignore[arg-type]
+            style = "-" if number < len(_COLOURS) else "--"
+            axes.plot(steps, best, style, color=_COLOURS[number % len(_COLOURS)], linewidth=2, label=one.name)
+        axes.set(title=f"Best {result.metric} on the search split", xlabel="gradient steps")
+        axes.legend(loc="lower right")
+
+
+def _fresh(path: File, result: Result) -> None:
+    """Every run from a fresh seed, and their interquartile means with intervals."""
+    with plots.drawing(path, 8, 0.6 * len(result.found) + 1.6) as figure:
+        axes = figure.add_subplot()
+        names = [one.name for one in result.found]
+        for row, one in enumerate(result.found):
+            middle, colour = result.middle(one), _COLOURS[row % len(_COLOURS)]
+            axes.plot(one.fresh, [row] * len(one.fresh), "o", color=colour, alpha=0.4, markersize=6)
+            axes.plot([middle.low, middle.high], [row, row], color=colour, linewidth=3)
+            axes.plot([middle.value], [row], "D", color=colour, markersize=9)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_title(f"Test {result.metric} from fresh seeds: interquartile mean, 95 % interval")

@@ -1,0 +1,203 @@
+"""A whole exploration: set up, search, let the rivals search, confirm on fresh seeds, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+from rich.console import Console
+
+from jaxft import prng
+from jaxft import recipe as recipes
+from jaxft.errors import Problems, UserError
+from jaxft.explore import report, space
+from jaxft.explore.account import Account, Path
+from jaxft.explore.confirm import confirm
+from jaxft.explore.explorer import Explorer
+from jaxft.explore.journal import Journal, Scores
+from jaxft.explore.progress import Progress
+from jaxft.explore.recipe import ExploreRecipe, run_recipe
+from jaxft.explore.report import Found, Result
+from jaxft.explore.searchers import MCTS, play
+from jaxft.explore.world import SPLIT, Training
+from jaxft.report.run_folder import RunFolder
+from jaxft.strategy import segment
+from jaxft.train.clock import Clock
+from jaxft.train.run import device_name, opened, peak_memory_mb
+from jaxft.train.setup import Setup
+from jaxft.train.setup import set_up as set_up_run
+
+DEFAULT = "default"
+"""What every schedule is compared with: the recipe as it is."""
+RUNS = 16
+"""Whole runs that the budget pays for, where none is given."""
+
+
+def run(
+    chosen: ExploreRecipe, *, overwrite: bool = False, quiet: bool = False, console: Console | None = None
+) -> Result:
+    """Explores and writes the run folder; goes on with the unfinished exploration that is there, unless `overwrite`.
+
+    Raises UserError on bad inputs, before anything is compiled or written.
+    """
+    console = console or Console(quiet=quiet)
+    folder, clock = RunFolder(chosen.out), Clock()
+    with opened(folder, chosen, set_up, overwrite) as (setup, resumes):
+        for warning in setup.warnings:
+            console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        journal = Journal(folder)
+        world_of = partial(world, chosen, journal=None)
+        searched = world(chosen, setup, journal=journal)
+        with Progress(quiet=quiet, console=console) as progress:
+            if resumes:
+                progress.message(f"going on with the unfinished exploration in {folder.path}")
+            accounts = search(chosen, searched, progress)
+            progress.begins("confirming")
+            fresh = _confirm(chosen, setup, world_of, accounts, journal, progress)
+        result = _result(chosen, setup, searched, accounts, fresh, clock)
+        tree = explorer_tree(chosen, searched) if chosen.explore.searcher == MCTS else None
+        report.write(folder, result, tree, recipes.dump(schedule_recipe(chosen, setup, result.best.path)))
+    if not quiet:
+        report.show(result, folder, console)
+    return result
+
+
+def set_up(chosen: ExploreRecipe) -> Setup:
+    """The setup of a run of it. Raises UserError; nothing is compiled."""
+    recipes.check(chosen)
+    explore = chosen.explore
+    setup = set_up_run(run_recipe(chosen), space.strategies(chosen)[1:])
+    problems = Problems()
+    _check_search_split(setup, problems)
+    steps = setup.num_steps // explore.segments
+    if steps < 1:
+        problems.add("explore.segments", f"{explore.segments} segments do not fit into {setup.num_steps} steps")
+    budget = explore.budget
+    if budget is not None and budget < steps:
+        what = f"{budget} gradient steps do not pay for one segment of {steps}"
+        problems.add("explore.budget", what, f"at least {setup.num_steps}, for a whole run")
+    problems.raise_if_any()
+    train = dataclasses.replace(setup.recipe.train, steps=steps * explore.segments)
+    return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, train=train))
+
+
+def _check_search_split(setup: Setup, problems: Problems) -> None:
+    """What is looked at while searching must not be what is reported, nor what is trained on."""
+    splits = setup.corpus.splits
+    looked = set(splits[SPLIT].contents())
+    for name in ("test", "dev", "train"):
+        if name in splits:
+            shared = len(looked & set(splits[name].contents()))
+            if shared:
+                what = f"{shared} of its texts are in {name} too"
+                problems.add("data.search", what, "a file of other texts, or a fraction of train")
+    if "test" not in splits:
+        problems.add("data.test", "there is nothing to judge the schedules by", "a file, or a fraction such as 0.2")
+
+
+def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None) -> Training:
+    """The world of a setup's runs."""
+    explore = chosen.explore
+    metric = explore.metric or setup.task.default_metric
+    made = Training(
+        setup,
+        space.strategies(chosen),
+        depth=explore.segments,
+        segment_steps=setup.num_steps // explore.segments,
+        metric=metric,
+        keep_mb=explore.keep_mb,
+        journal=journal,
+    )
+    return made
+
+
+def budget(chosen: ExploreRecipe, searched: Training) -> float:
+    """Gradient steps of each searcher."""
+    if chosen.explore.budget is not None:
+        return chosen.explore.budget
+    return RUNS * (searched.depth * searched.segment_steps + searched.score_steps)
+
+
+def search(chosen: ExploreRecipe, searched: Training, progress: Progress) -> dict[str, Account]:
+    """Searcher -> its account, spent."""
+    words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
+    accounts = {}
+    for name in dict.fromkeys((chosen.explore.searcher, *chosen.explore.rivals)):
+        progress.begins(name)
+        accounts[name] = play(name, Account(searched, budget(chosen, searched), on_look=progress.looked), words)
+        if accounts[name].best() is None:
+            what = f"{accounts[name].budget:,.0f} gradient steps did not pay for one whole run by {name}"
+            raise UserError("explore.budget", what, "more, or null for that of 16 runs")
+    return accounts
+
+
+def explorer_tree(chosen: ExploreRecipe, searched: Training):
+    """The explorer's tree, grown once more from the scores that are known."""
+    words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
+    explorer = Explorer(Account(searched, budget(chosen, searched)), prng.path_words(words, MCTS))
+    return explorer.grown()
+
+
+def _confirm(
+    chosen: ExploreRecipe,
+    setup: Setup,
+    world_of: Callable[[Setup], Training],
+    accounts: dict[str, Account],
+    journal: Journal,
+    progress: Progress,
+) -> dict[Path, list[Scores]]:
+    default = (0,) * chosen.explore.segments
+    schedules = list(dict.fromkeys([default, *(account.best().path for account in accounts.values())]))  # type: ignore[union-attr]
+    total, done = len(schedules) * chosen.explore.confirm_seeds, [0]
+
+    def ran(seed: int, path: Path, scores: Scores) -> None:
+        done[0] += 1
+        progress.confirmed(done[0], total)
+
+    set_up = partial(set_up_run, strategies=space.strategies(chosen)[1:])
+    return confirm(setup, set_up, world_of, schedules, chosen.explore.confirm_seeds, journal, ran)
+
+
+def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path):
+    """The recipe of the run that a schedule is."""
+    strategies, explore = space.strategies(chosen), chosen.explore
+    steps = setup.num_steps // explore.segments
+    found = tuple(segment(strategies[action], steps) for action in path)
+    train = dataclasses.replace(chosen.train, steps=steps * explore.segments)
+    return run_recipe(chosen, segments=found, train=train, out=f"{chosen.out}/schedule")
+
+
+def _result(
+    chosen: ExploreRecipe,
+    setup: Setup,
+    searched: Training,
+    accounts: dict[str, Account],
+    fresh: dict[Path, list[Scores]],
+    clock: Clock,
+) -> Result:
+    metric = chosen.explore.metric or setup.task.default_metric
+    sign = -1.0 if metric == "loss" else 1.0
+    found = [
+        Found(DEFAULT, (0,) * searched.depth, None, None, [sign * one[metric] for one in fresh[(0,) * searched.depth]])
+    ]
+    for name, account in accounts.items():
+        best = account.best()
+        assert best is not None
+        found.append(Found(name, best.path, best.score, account, [sign * one[metric] for one in fresh[best.path]]))
+    seeds = recipes.stream_seeds(chosen)
+    return Result(
+        metric=metric,
+        strategies=[str(one) for one in searched.strategies],
+        found=found,
+        segment_steps=searched.segment_steps,
+        score_steps=searched.score_steps,
+        budget=budget(chosen, searched),
+        trained=searched.trained,
+        sizes={name: len(examples) for name, examples in setup.corpus.splits.items()},
+        wall_s=clock.wall_s,
+        peak_memory_mb=peak_memory_mb(),
+        device=device_name(1),
+        seeds=seeds,
+        words=prng.stream("bootstrap", seeds["bootstrap"]),
+    )
