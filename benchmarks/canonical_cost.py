@@ -30,8 +30,8 @@ from jaxft.mesh import devices
 from jaxft.recipe import Data, Recipe, Train
 from jaxft.train import optim, step
 from jaxft.train.compiled import Compiled
-from jaxft.train.stepper import constants_of
 from jaxft.train.setup import Setup, set_up
+from jaxft.train.stepper import constants_of
 
 DEVICES, MICRO_BATCHES = 8, 8
 ALLOWED = 1.10
