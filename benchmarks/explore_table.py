@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 
 from jaxft import compilation, prng
 from jaxft.explore.account import Account
-from jaxft.explore.searchers import SEARCHERS, play
+from jaxft.explore.journal import Journal
+from jaxft.explore.searchers import MCTS, SEARCHERS, play
 from jaxft.explore.world import Training
 from jaxft.recipe import Data, Optim, Recipe, Train
 from jaxft.report.env import environment
 from jaxft.strategy import Strategy
-from jaxft.train.setup import set_up
+from jaxft.train.setup import Setup, set_up
 
 RESULTS = Path(__file__).parent / "results"
 PREFIX = "explore_table_"
@@ -56,13 +58,16 @@ WORLDS = {
 """Task, data, learning rate, metric."""
 
 
-def world(name: str, seed: int = 0) -> tuple[Training, Recipe]:
-    """The world of a table; its default recipe."""
+def world(
+    name: str, seed: int = 0, journal: Journal | None = None, fresh: Setup | None = None
+) -> tuple[Training, Setup, tuple[Strategy, ...]]:
+    """The world of a table, its setup and strategies. fresh: in the place of its own setup."""
     task, data, rate, metric = WORLDS[name]
     train = Train(steps=DEPTH * SEGMENT_STEPS, batch_size=16, layers=2)
     chosen = Recipe(task=task, data=data, train=train, optim=Optim(learning_rate=rate), seed=seed)
-    made = set_up(chosen, STRATEGIES)
-    return Training(made, STRATEGIES, depth=DEPTH, segment_steps=SEGMENT_STEPS, metric=metric), chosen
+    made = fresh or set_up(chosen, STRATEGIES)
+    shape: Any = {"depth": DEPTH, "segment_steps": SEGMENT_STEPS, "metric": metric, "journal": journal}
+    return Training(made, STRATEGIES, **shape), made, STRATEGIES
 
 
 def paths(length: int) -> list[tuple[int, ...]]:
@@ -73,7 +78,8 @@ def paths(length: int) -> list[tuple[int, ...]]:
 def enumerate_world(name: str, seed: int) -> None:
     """Trains every path and writes the table."""
     compilation.keep()
-    played, chosen = world(name, seed)
+    played, setup, _ = world(name, seed)
+    chosen = setup.recipe
     since, table = time.perf_counter(), {}
     for number, path in enumerate(paths(DEPTH)):
         scores = played.scores(path)
@@ -157,6 +163,26 @@ def replay_all(names: list[str], replays: int, segments: int) -> None:
                 looks = "free" if is_free else "paid"
                 print(f"{table.name} {looks} {name:20} {all_.mean():.5f} {took:.0f} s", flush=True)
     (RESULTS / "explore_table.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    tables.fill("explore-table", block(found))
+
+
+def block(found: dict[str, Any]) -> str:
+    """The replays as a Markdown table."""
+    worlds = list(found["regret"])
+    head = ["mean simple regret", *(f"{name}, {looks}" for looks in ("looks free", "looks paid") for name in worlds)]
+    rows = []
+    for name in found["regret"][worlds[0]]["looks free"]:
+        cells = [found["regret"][at][looks][name] for looks in ("looks free", "looks paid") for at in worlds]
+        rows.append([name, *(f"{one['mean']:.4f} ± {one['half_interval']:.4f}" for one in cells)])
+    shares = []
+    for rival in ("random_schedule", "successive_halving"):
+        ours = [found["regret"][at]["looks free"][MCTS]["mean"] for at in worlds]
+        theirs = [found["regret"][at]["looks free"][rival]["mean"] for at in worlds]
+        told = ", ".join(f"{a / b:.1%} ({at})" for a, b, at in zip(ours, theirs, worlds, strict=True))
+        shares.append(f"mcts's regret as a share of {rival}'s, looks free: {told}.")
+    device = found["environment"]["cpu"]
+    first = f"{found['replays']:,} replays each, {found['segments']} segments; {device}."
+    return f"{first}\n\n{tables.markdown(head, rows)}\n\n{' '.join(shares)}"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -87,6 +87,10 @@ class Training:
             recorded = None if self._journal is None else self._journal.scores(path)
             self._scores[path] = self._look(path) if recorded is None else recorded
         return self._scores[path]
+
+    def recall(self, scores: Mapping[Path, dict[str, float]]) -> None:
+        """Takes scores on the search split that were computed before."""
+        self._scores |= scores
 
     def scores_on(self, split: str, path: Path) -> dict[str, float]:
         """All metrics on another split."""
