@@ -69,6 +69,26 @@ class Checkpoints:
         return found
 
 
+class Scores:
+    """Scores by number of the node. Where training diverged there is none, and one is made up that lies as far below
+    the worst as the best is above it."""
+
+    def __init__(self, root: float) -> None:
+        self._of = [root if np.isfinite(root) else 0.0]
+        self._worst = self._best = self._of[0]
+
+    def add(self, parent: int, score: float) -> tuple[np.float32, np.bool_]:
+        """(what the segment after `parent` added, whether it ended the run, as training diverged)."""
+        is_over = not np.isfinite(score)
+        if is_over:
+            spread = self._best - self._worst or abs(self._best) or 1.0  # before two scores are apart, no unit is known
+            score = self._worst - spread
+        else:
+            self._worst, self._best = min(self._worst, score), max(self._best, score)
+        self._of.append(score)
+        return np.float32(score - self._of[parent]), np.bool_(is_over)
+
+
 class Explorer:
     """Searches one world, segment by segment."""
 
@@ -78,37 +98,32 @@ class Explorer:
         self._shape = outlook.Shape(world.num_actions, world.depth)
         whole = sum(world.num_actions**depth for depth in range(world.depth + 1))
         self._room = min(whole, 1 + int(account.budget // world.segment_steps))
-        self._next = _compiled(self._shape, self._room, settings)
+        self._next = compiled(self._shape, self._room, settings)
         self._states = Checkpoints(world.room)
         self.paths: list[Path] = [()]
         """By number of the node."""
 
     def search(self) -> None:
         """Until the budget is spent, or every schedule was seen. Raises Spent."""
-        account = self.account
-        scores = [account.score(())]
-        found = self._next.begin(self._words)
-        while len(self.paths) < self._room:
-            node = int(found.asked.node[0])
-            if not bool(found.asked.fresh[0]):
-                return
-            parent, action = int(found.asked.parent[0]), int(found.asked.action[0])
+        self.found = self._next.begin(self._words)
+        scores = Scores(self.account.score(()))
+        while len(self.paths) < self._room and bool(self.found.asked.fresh[0]):
+            asked = self.found.asked
+            parent, action = int(asked.parent[0]), int(asked.action[0])
             path = (*self.paths[parent], action)
             for missing in self._states.missing(path):
-                account.train(missing)
-            scores.append(account.score(path))
-            assert node == len(self.paths)
+                self.account.train(missing)
+            gain, is_over = scores.add(parent, self.account.score(path))
+            assert int(asked.node[0]) == len(self.paths)
             self.paths.append(path)
-            gain, is_over = self._gain(scores, parent)
-            found = self._next.go_on(self._words, found, gain, is_over)
-            self.found = found
+            self.found = self._next.go_on(self._words, self.found, gain, is_over)
 
     def grown(self) -> Grown:
         """Searches, and gives the tree with what was seen alone: a node's value is the best score below it, less the
         root's."""
         with suppress(Spent):
             self.search()
-        tree, gained = self.found.tree, self.found.gained
+        tree, gained = _without(self.found.tree, self.found.asked), self.found.gained
         nodes = tree.nodes
         tried = nodes.children != NONE
         values = jnp.where(jnp.any(tried, axis=-1, keepdims=True), -jnp.inf, jnp.zeros(tried.shape))
@@ -116,31 +131,29 @@ class Explorer:
         best = jnp.where(nodes.visits > 0, gained + nodes.values, 0.0)
         return tree.replace(nodes=nodes.replace(values=best, rewards=jnp.zeros_like(best)))
 
-    @staticmethod
-    def _gain(scores: list[float], parent: int) -> tuple[np.float32, np.bool_]:
-        """(what the last segment added, whether it ended the run: where training diverged, as far below the worst score
-        as the best is above it)."""
-        if np.isfinite(scores[-1]):
-            return np.float32(scores[-1] - scores[parent]), np.bool_(False)
-        finite = [score for score in scores if np.isfinite(score)]
-        scores[-1] = 2 * min(finite) - max(finite)
-        return np.float32(scores[-1] - scores[parent]), np.bool_(True)
+
+def _without(tree: Grown, asked: Asked) -> Grown:
+    """The tree without the leaf that was asked for last, whose outcome did not come."""
+    if not bool(asked.fresh[0]):
+        return tree
+    children = tree.nodes.children.at[int(asked.parent[0]), int(asked.action[0])].set(NONE)
+    return tree.replace(nodes=tree.nodes.replace(children=children), used=tree.used - 1)
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
     begin: Any
     go_on: Any
 
 
-_CACHE: dict[Any, _Steps] = {}
+_CACHE: dict[Any, Steps] = {}
 
 
-def _compiled(shape: outlook.Shape, room: int, settings: Settings) -> _Steps:
+def compiled(shape: outlook.Shape, room: int, settings: Settings) -> Steps:
     """The device's part of a simulation, compiled once for each kind of world."""
     key = (shape, room, settings)
     if key not in _CACHE:
-        asking = Asking(Expected(), 1, room, max_depth=shape.depth)
-        _CACHE[key] = _Steps(
+        asking = Asking(Expected(), room, max_depth=shape.depth)
+        _CACHE[key] = Steps(
             jax.jit(partial(_begin, asking, shape, room, settings)),
             jax.jit(partial(_go_on, asking, shape, settings), donate_argnums=1),
         )
@@ -148,7 +161,7 @@ def _compiled(shape: outlook.Shape, room: int, settings: Settings) -> _Steps:
 
 
 def _begin(asking: Asking, shape: outlook.Shape, room: int, settings: Settings, words: Array) -> Search:
-    tree = asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, shape.num_actions))
+    tree, _ = asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, shape.num_actions))
     seen, gained = outlook.nothing_seen(room), jnp.zeros(room)
     return _ask(asking, shape, settings, words, tree, seen, gained, jnp.int32(0))
 
@@ -187,10 +200,10 @@ def _ask(
     nodes = tree.nodes
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
-    is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)
+    is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)[None]
     expected = jnp.where(is_first_run, jnp.finfo(expected.dtype).max / 2**10, expected)
     tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))
-    tree, asked = asking.ask(tree)
+    tree, asked = asking.ask(tree, jnp.zeros(1))  # the policy draws nothing
     return Search(tree, seen, gained, asked, turn)
 
 

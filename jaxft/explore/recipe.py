@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jaxft.errors import Problems
 from jaxft.explore import space
@@ -46,6 +46,9 @@ class Explore:
     """What is looked at on the search split: a metric of the task, or loss; none: the task's own."""
     confirm_seeds: int = 5
     """Fresh seeds that every schedule found is trained again from, to be scored on test."""
+    place: Literal["host", "device"] = "host"
+    """Where mcts steps through segments: host, one step after the other; device, the whole search in one program, for
+    small models. Rivals and confirmations are on the host always."""
     keep_mb: float = 2048.0
     """Room for training states; what does not fit is trained again when it is needed."""
 

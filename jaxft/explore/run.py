@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from rich.console import Console
 
 from jaxft import prng
 from jaxft import recipe as recipes
 from jaxft.errors import Problems, UserError
-from jaxft.explore import report, space
+from jaxft.explore import on_device, report, space
 from jaxft.explore.account import Account, Path
 from jaxft.explore.confirm import confirm
 from jaxft.explore.explorer import Explorer
@@ -52,7 +53,7 @@ def run(
         with Progress(quiet=quiet, console=console) as progress:
             if resumes:
                 progress.message(f"going on with the unfinished exploration in {folder.path}")
-            accounts = search(chosen, searched, progress)
+            accounts = search(chosen, setup, searched, progress)
             progress.begins("confirming")
             fresh = _confirm(chosen, setup, world_of, accounts, journal, progress)
         result = _result(chosen, setup, searched, accounts, fresh, clock)
@@ -98,18 +99,19 @@ def _check_search_split(setup: Setup, problems: Problems) -> None:
 
 def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None) -> Training:
     """The world of a setup's runs."""
+    shape = _shape(chosen, setup)
+    return Training(setup, space.strategies(chosen), keep_mb=chosen.explore.keep_mb, journal=journal, **shape)
+
+
+def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
+    """What worlds are made with."""
     explore = chosen.explore
-    metric = explore.metric or setup.task.default_metric
-    made = Training(
-        setup,
-        space.strategies(chosen),
-        depth=explore.segments,
-        segment_steps=setup.num_steps // explore.segments,
-        metric=metric,
-        keep_mb=explore.keep_mb,
-        journal=journal,
-    )
-    return made
+    steps = setup.num_steps // explore.segments
+    return {
+        "depth": explore.segments,
+        "segment_steps": steps,
+        "metric": explore.metric or setup.task.default_metric,
+    }
 
 
 def budget(chosen: ExploreRecipe, searched: Training) -> float:
@@ -119,17 +121,31 @@ def budget(chosen: ExploreRecipe, searched: Training) -> float:
     return RUNS * (searched.depth * searched.segment_steps + searched.score_steps)
 
 
-def search(chosen: ExploreRecipe, searched: Training, progress: Progress) -> dict[str, Account]:
+def search(chosen: ExploreRecipe, setup: Setup, searched: Training, progress: Progress) -> dict[str, Account]:
     """Searcher -> its account, spent."""
     words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
     accounts = {}
     for name in dict.fromkeys((chosen.explore.searcher, *chosen.explore.rivals)):
         progress.begins(name)
-        accounts[name] = play(name, Account(searched, budget(chosen, searched), on_look=progress.looked), words)
+        account = Account(searched, budget(chosen, searched), on_look=progress.looked)
+        if name == MCTS and chosen.explore.place == "device":
+            searched.recall(_on_device(chosen, setup, account, words))
+        accounts[name] = play(name, account, words)
         if accounts[name].best() is None:
             what = f"{accounts[name].budget:,.0f} gradient steps did not pay for one whole run by {name}"
             raise UserError("explore.budget", what, "more, or null for that of 16 runs")
     return accounts
+
+
+def _on_device(
+    chosen: ExploreRecipe, setup: Setup, account: Account, words: prng.Words
+) -> dict[Path, dict[str, float]]:
+    """What the explorer sees in the world on the device."""
+    shape = _shape(chosen, setup)
+    world_there = on_device.OnDevice(setup, space.strategies(chosen), **shape)
+    metric, sign = shape["metric"], -1.0 if shape["metric"] == "loss" else 1.0
+    scores = on_device.seen(world_there, account, prng.path_words(words, MCTS), chosen.explore.keep_mb)
+    return {path: {metric: sign * score} for path, score in scores.items()}
 
 
 def explorer_tree(chosen: ExploreRecipe, searched: Training):

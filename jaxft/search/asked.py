@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft.search import keys
 from jaxft.search.env import Root, Step
-from jaxft.search.grown import TIE, Grown, keys_of_roots, noise, planted
+from jaxft.search.grown import NOISE, TIE, Grown, keys_of_roots, noise, planted
 from jaxft.search.mctx import masked_logits
 from jaxft.search.policies import Policy
 from jaxft.search.store import Full
@@ -39,12 +40,12 @@ class Asked(NamedTuple):
 
 
 class Asking:
-    """A search for B trees at once. capacity: nodes there is room for. All methods are traced."""
+    """A search for B trees at once, whose methods are traced. capacity: nodes there is room for. num_simulations: that
+    are planned, for policies that share them out; none: what there is room for. bound: see `Env`."""
 
     def __init__(
         self,
         policy: Policy,
-        batch: int,
         capacity: int,
         *,
         max_depth: int | None = None,
@@ -52,30 +53,44 @@ class Asking:
         bound: float | None = None,
         tie_noise: float = TIE,
     ) -> None:
+        if capacity < 2:
+            raise ValueError(f"capacity: expected at least 2, for the root and one more, got {capacity}")
+        if max_depth is not None and max_depth < 1:
+            raise ValueError(f"max_depth: expected at least 1, got {max_depth}")
         self._policy, self._capacity, self._tie_noise = policy, capacity, tie_noise
         simulations, depth = num_simulations or capacity - 1, max_depth or 2**30
-        extra = jnp.zeros(batch)
-        self._run = Run(_Elsewhere(bound), policy, Full(), extra, simulations, depth, 1, "threefry2x32", tie_noise)
+        self._run = Run(_Elsewhere(bound), policy, Full(), None, simulations, depth, 1, "threefry2x32", tie_noise)
 
-    def plant(self, key: Array, root: Root) -> Grown:
-        """Trees of roots alone; key: a typed Threefry key. The root's state is left out."""
+    def plant(self, key: Array, root: Root) -> tuple[Grown, Array]:
+        """(trees of roots alone, what the policy drew for them, which `ask` wants); key: a typed Threefry key. The
+        root's state is left out."""
         batch, actions = root.logits.shape
         valid = jnp.ones((batch, actions), bool) if root.valid is None else root.valid
         each = keys_of_roots(key, batch)
         logits = masked_logits(root.logits + noise(each, root.logits, self._tie_noise), ~valid)
-        return planted(each, root._replace(state=()), logits, valid, Full(), self._capacity)
+        logits, extra = self._policy.prepare(_for_policy(key), logits)
+        return planted(each, root._replace(state=()), logits, valid, Full(), self._capacity), extra
 
-    def ask(self, tree: Grown) -> tuple[Grown, Asked]:
+    def ask(self, tree: Grown, extra: Array) -> tuple[Grown, Asked]:
         """The leaf that the policy wants to see next, with a node of its own."""
-        tree, picked = self._run._pick(tree, tree.used)
+        tree, picked = self._run._replace(extra=extra)._pick(tree, tree.used)
         rows = tree.nodes.rows(picked.node)
         return tree, Asked(picked, take(tree.nodes.parents, rows), take(tree.nodes.actions, rows))
 
     def tell(self, tree: Grown, asked: Asked, step: Step) -> Grown:
-        """Takes a fresh leaf's outcome and counts the visit; of a leaf that is not fresh, the outcome is not read."""
+        """Takes a fresh leaf's outcome and counts the visit; of a leaf that is not fresh, the outcome is not read.
+
+        A discount is negative where the turn goes to the other player; `expand` of an environment leaves the sign out.
+        """
         tree = self._run._noted(tree, asked.picked, step._replace(state=()))
         nodes, _ = self._run._credit(tree.nodes, asked.picked, None)
         return tree.replace(nodes=nodes)
+
+
+def _for_policy(key: Array) -> Array:
+    """The key that `tree_search` prepares roots with."""
+    apart = keys.fold_in_each(key[None], jnp.full(1, NOISE, jnp.uint32))
+    return keys.fold_in_each(apart, jnp.zeros(1, jnp.int32))[0]
 
 
 class _Elsewhere:
