@@ -70,8 +70,7 @@ class Checkpoints:
 
 
 class Scores:
-    """Scores by number of the node. Where training diverged there is none, and one is made up that lies as far below
-    the worst as the best is above it."""
+    """Scores by number of the node. Where training diverged there is none: it counts as `made_up`."""
 
     def __init__(self, root: float) -> None:
         self._of = [root if np.isfinite(root) else 0.0]
@@ -81,12 +80,18 @@ class Scores:
         """(what the segment after `parent` added, whether it ended the run, as training diverged)."""
         is_over = not np.isfinite(score)
         if is_over:
-            spread = self._best - self._worst or abs(self._best) or 1.0  # before two scores are apart, no unit is known
-            score = self._worst - spread
+            score = float(made_up(self._worst, self._best))
         else:
             self._worst, self._best = min(self._worst, score), max(self._best, score)
         self._of.append(score)
         return np.float32(score - self._of[parent]), np.bool_(is_over)
+
+
+def made_up(worst: Any, best: Any, xp: Any = np) -> Any:
+    """What a diverged run counts as: as far below the worst score that was seen as the best is above it. While they are
+    one, as far as that is from 0; while that is 0 too, 1. xp: NumPy or JAX's."""
+    spread = xp.where(best > worst, best - worst, abs(best))
+    return worst - xp.where(spread > 0, spread, 1.0)
 
 
 class Explorer:

@@ -26,7 +26,7 @@ from jaxft.data.batches import TrainBatches, evaluation_batches
 from jaxft.errors import UserError
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path
-from jaxft.explore.explorer import Search, Settings, compiled
+from jaxft.explore.explorer import Search, Settings, compiled, made_up
 from jaxft.explore.world import SPLIT
 from jaxft.search.asked import path_of
 from jaxft.search.env import Step
@@ -156,13 +156,16 @@ class OnDevice:
             run = self.segment(jax.tree.map(lambda leaf: leaf[parent], runs), action)
             seen = self.look(run)
             finite = jnp.isfinite(seen)
-            as_if = jnp.where(finite, seen, 2 * jnp.nanmin(taken) - jnp.nanmax(taken))  # as Explorer has it
+            known = jnp.where(jnp.isfinite(scores), scores, jnp.nan).at[0].set(taken[0])
+            as_if = jnp.where(finite, seen, made_up(jnp.nanmin(known), jnp.nanmax(known), jnp))
             following = steps.go_on(words, found, as_if - taken[parent], ~finite)
             runs = jax.tree.map(lambda all_, leaf: all_.at[node].set(leaf), runs, run)
             return following, runs, scores.at[node].set(seen), taken.at[node].set(as_if)
 
-        first = nothing.at[0].set(self.look(root))
-        found, _, scores, _ = jax.lax.fori_loop(0, turns, turn, (steps.begin(words), runs, first, first))
+        start = self.look(root)
+        first = nothing.at[0].set(start)
+        begin = (steps.begin(words), runs, first, nothing.at[0].set(jnp.where(jnp.isfinite(start), start, 0.0)))
+        found, _, scores, _ = jax.lax.fori_loop(0, turns, turn, begin)
         return found, scores
 
     # --- what lies on the device -------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def draw(words: Array, shape: Shape, seen: Seen, *, prior: float, noise: float) 
     """A draw from the posterior; words: uint32 [2]. prior, noise: deviations in units of the scale,
     the root mean square of the gains seen."""
     held = (jnp.arange(seen.gain.shape[0]) < seen.count).astype(seen.gain.dtype)
-    scale = jnp.sqrt(jnp.sum(held * seen.gain**2) / jnp.maximum(seen.count, 1))
+    scale = jnp.sqrt(jnp.sum(held * seen.gain**2) / jnp.maximum(jnp.sum(held), 1.0))
     scale = jnp.where(scale > 0, scale, 1.0)
     x = held[:, None] * shape.features(seen.depth, seen.before, seen.action, seen.gained / scale)
     precision = x.T @ x / noise**2 + jnp.eye(shape.size) / prior**2
