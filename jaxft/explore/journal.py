@@ -4,6 +4,7 @@ A search is a function of the scores that it sees, and those are functions of pa
 searches anew from the beginning and takes the scores that are recorded; only what is not recorded yet is trained. The
 digest of a state's bits is recorded too, and compared when the state is trained again.
 
+    {"kind": "begin", "step": 0, "identity": {"data": {"train": "5f0c…", ...}, "model": "91ab…", ...}}
     {"kind": "segment", "step": 3, "path": [0, 2], "scores": {"accuracy": 0.61, ...}, "digest": "83ac01f2"}
     {"kind": "confirm", "step": 9, "seed": 1, "path": [0, 2, 1, 1], "scores": {"accuracy": 0.83, ...}}
 """
@@ -15,7 +16,7 @@ from typing import Any
 from jaxft.errors import UserError
 from jaxft.explore.account import Path
 from jaxft.report.run_folder import RunFolder
-from jaxft.train.resume import scores_of
+from jaxft.train.resume import check_identity, scores_of
 
 Scores = dict[str, float]
 
@@ -28,14 +29,27 @@ class Journal:
         self._scores: dict[Path, Scores] = {}
         self._digests: dict[Path, str] = {}
         self._confirmed: dict[tuple[int, Path], Scores] = {}
+        self._identity: dict[str, Any] | None = None
         self._lines = 0
         for record in folder.records():
+            if record["kind"] == "begin":
+                self._identity = record["identity"]
+                continue
             path = tuple(record["path"])
             if record["kind"] == "segment":
                 self._scores[path], self._digests[path] = scores_of(record), record["digest"]
             else:
                 self._confirmed[record["seed"], path] = scores_of(record)
             self._lines += 1
+
+    def begin(self, identity: dict[str, Any]) -> None:
+        """Records what recipe, data, model and machine it is computed from. Raises UserError where an exploration goes
+        on that began with others."""
+        if self._identity is not None:
+            check_identity(self._identity, identity, str(self._folder.path))
+        elif not self._lines:
+            self._identity = identity
+            self._folder.log({"kind": "begin", "step": 0, "identity": identity})
 
     def scores(self, path: Path) -> Scores | None:
         """On the search split; none if the path was not looked at yet."""

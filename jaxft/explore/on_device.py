@@ -61,7 +61,7 @@ class OnDevice:
     def __init__(
         self, setup: Setup, strategies: Sequence[Strategy], *, depth: int, segment_steps: int, metric: str
     ) -> None:
-        _check(setup, metric)
+        check(setup, metric)
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self._setup, self._strategies, self._metric = setup, tuple(strategies), metric
         self._rule = Parametric(setup.recipe.optim, setup.num_steps)
@@ -213,7 +213,8 @@ class OnDevice:
         return {name: jnp.stack([jnp.asarray(one[name]) for one in batches]) for name in names}, unseen
 
 
-def _check(setup: Setup, metric: str) -> None:
+def check(setup: Setup, metric: str) -> None:
+    """Raises UserError where something has no place here."""
     where = "explore.place"
     if metric not in METRICS:
         raise UserError(where, f"on the device the metric is accuracy or loss, not {metric}", "explore.metric, or host")

@@ -41,12 +41,19 @@ class Progress:
         self._name = name
         self.message(f"{name} searches")
 
+    def confirms(self) -> None:
+        """The turn of runs from fresh seeds."""
+        self._name = "confirming"
+        self.message("trains what was found again, from fresh seeds")
+
     def looked(self, account: Account) -> None:
         """After a look at the search split."""
         best = account.best()
         told = "no whole run yet" if best is None else f"best {best.score:.4f}"
         spent, budget = f"{account.spent:,.0f}", f"{account.budget:,.0f}"
-        self._show(account.spent, account.budget, f"{told}, {len(account.states)} states", f"{spent} of {budget} steps")
+        self._show(
+            account.spent, account.budget, f"{told}, states: {len(account.states)}", f"{spent} of {budget} steps"
+        )
 
     def confirmed(self, done: int, total: int) -> None:
         """So many of the fresh runs are done."""

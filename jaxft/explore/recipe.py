@@ -17,7 +17,7 @@ class Grid:
     """Every combination of these values is a strategy; an empty list leaves that to the recipe."""
 
     learning_rate: tuple[float, ...] = ()
-    optimizer: tuple[str, ...] = ()
+    optimizer: tuple[Literal["adamw", "sgd"], ...] = ()
     weight_decay: tuple[float, ...] = ()
     dropout: tuple[float, ...] = ()
     label_smoothing: tuple[float, ...] = ()
@@ -76,8 +76,13 @@ def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
         problems.add("train.freeze", "a pattern cannot be combined with strategies", "none, encoder or layers:K")
     for number, strategy in enumerate(explore.strategies):
         check_strategy(strategy, f"explore.strategies[{number}]", recipe, problems)
+    in_grid = Problems()
     for strategy in space.of_grid(explore.grid):
-        check_strategy(strategy, "explore.grid", recipe, problems)
+        check_strategy(strategy, "explore.grid", recipe, in_grid)
+    problems.errors += dict.fromkeys(in_grid.errors)  # a value is in many combinations
+    if recipe.optim.momentum:
+        what = f"{recipe.optim.momentum} has no meaning with strategies, whose sgd takes its momentum from optim.b1"
+        problems.add("optim.momentum", what, "0")
     if len(space.strategies(recipe)) < 2:
         problems.add("explore.strategies", "there is nothing to choose from beside the recipe as it is", _EXAMPLE)
     steps = recipe.train.steps

@@ -77,7 +77,7 @@ def verdict(result: Result) -> list[str]:
         if other.path == best.path:
             lines.append(f"It is the same schedule as {what}.")
             continue
-        chance, gap = result.improvement(other), float(result.middle(best).value - result.middle(other).value)
+        chance = result.improvement(other)
         told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
         if chance.low > 0.5:
             word = "better than"
@@ -85,12 +85,26 @@ def verdict(result: Result) -> list[str]:
             word = "worse than"
         else:
             word = "not told apart from"
-        lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {result.metric} {gap:+.4f}, {told}.")
-    if best.score is not None:
+        lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {_gap(result, best, other)}, {told}.")
+    if best.score == -np.inf:
+        lines.append("Every schedule that the search tried diverged.")
+    elif best.score is not None and np.isfinite(best.fresh).all():
         drop = best.score - float(result.middle(best).value)
         if drop > 0:
             lines.append(f"The search saw {best.score:.4f}; fresh seeds on test give {drop:.4f} less.")
     return lines
+
+
+def _gap(result: Result, best: Found, other: Found) -> str:
+    """How far apart two schedules are."""
+    diverged = [sum(not np.isfinite(score) for score in one.fresh) for one in (best, other)]
+    if any(diverged):
+        return f"of its runs {diverged[0]} diverged, of the other's {diverged[1]}"
+    return f"{result.metric} {float(result.middle(best).value - result.middle(other).value):+.4f}"
+
+
+def _number(value: float | np.ndarray) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "diverged"
 
 
 def grid(result: Result) -> tables.Grid:
@@ -103,11 +117,11 @@ def grid(result: Result) -> tables.Grid:
                 one.name,
                 " ".join(map(str, one.path)),
                 "—" if one.account is None else f"{one.account.spent:,.0f}",
-                "—" if one.score is None else f"{one.score:.4f}",
-                f"{middle.value:.4f} ({middle.low:.4f} to {middle.high:.4f})",
+                "—" if one.score is None else _number(one.score),
+                f"{_number(middle.value)} ({_number(middle.low)} to {_number(middle.high)})",
             )
         )
-    header = ("searcher", "schedule", "gradient steps", f"{result.metric} on search", "on test, fresh seeds")
+    header = ("searcher", "schedule", "steps", f"search {result.metric}", f"test {result.metric}, fresh seeds")
     return tables.Grid("What was found", header, tuple(rows))
 
 
@@ -122,6 +136,7 @@ def write(folder: RunFolder, result: Result, tree: Grown | None, schedule: str) 
     folder.write_text(folder.path / SCHEDULE, schedule)
     _curves(folder.plot(CURVES), result)
     _fresh(folder.plot(FRESH), result)
+    folder.plot(TREE).unlink(missing_ok=True)  # of an exploration that this one replaces
     if tree is not None:
         title = f"visits, and the best {result.metric} seen below, less that at the start"
         picture.png(tree, folder.plot(TREE), max_nodes=48, title=title, show="{:+.3f}".format)
@@ -136,7 +151,7 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
         "# Strategies explored\n",
         "\n".join(f"- {line}" for line in verdict(result)) + "\n",
         tables.to_markdown(grid(result)),
-        f"Schedules are numbers of strategies, one a segment of {result.segment_steps} steps. Gradient steps include "
+        f"Schedules are numbers of strategies, one a segment of {result.segment_steps} gradient steps. Steps include "
         f"looks at the search split, {result.score_steps:.1f} each. Intervals (95 %) are bootstrapped over the fresh "
         "seeds, of the interquartile mean.\n",
         tables.to_markdown(legend(result)),
@@ -176,7 +191,7 @@ def _by_searcher(result: Result, one: Found) -> dict[str, Any]:
 def show(result: Result, folder: RunFolder, console: Console) -> None:
     """Prints the table, the verdict and where the rest is."""
     console.print(tables.to_rich(grid(result)))
-    for number in dict.fromkeys(result.best.path):
+    for number in sorted(set(result.best.path)):
         console.print(f"{number}: {result.strategies[number]}", markup=False, highlight=False)
     for line in verdict(result):
         console.print(line, markup=False, highlight=False)
@@ -186,20 +201,29 @@ def show(result: Result, folder: RunFolder, console: Console) -> None:
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
-_COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.GREY)
+_COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED)
+
+
+def _look_of(number: int) -> tuple[str, str]:
+    """(colour, style of lines) of a row of the table: the default is grey."""
+    turn, which = divmod(number - 1, len(_COLOURS))
+    return (plots.GREY, "-") if number == 0 else (_COLOURS[which], ("-", "--", ":", "-.")[turn % 4])
 
 
 def _curves(path: File, result: Result) -> None:
     """The best score that each searcher had seen by so many gradient steps."""
     with plots.drawing(path, 8, 4) as figure:
         axes = figure.add_subplot()
-        for number, one in enumerate(each for each in result.found if each.account is not None):
-            steps = np.linspace(0, result.budget, 400)
-            best = statistics.curve(one.account, steps)  # type: ignore[arg-type]
-            style = "-" if number < len(_COLOURS) else "--"
-            axes.plot(steps, best, style, color=_COLOURS[number % len(_COLOURS)], linewidth=2, label=one.name)
-        axes.set(title=f"Best {result.metric} on the search split", xlabel="gradient steps")
-        axes.legend(loc="lower right")
+        for number, one in enumerate(result.found):
+            if one.account is None:
+                continue
+            steps = [sighting.spent for sighting in one.account.sightings] + [result.budget]
+            best = statistics.curve(one.account, steps)
+            colour, style = _look_of(number)
+            axes.step(steps, best, style, where="post", color=colour, linewidth=2, label=one.name)
+        axes.set(title=f"Best {result.metric} of a whole run on the search split", xlabel="gradient steps")
+        axes.set_xlim(0, result.budget)
+        axes.legend(loc="best")
 
 
 def _fresh(path: File, result: Result) -> None:
@@ -208,10 +232,12 @@ def _fresh(path: File, result: Result) -> None:
         axes = figure.add_subplot()
         names = [one.name for one in result.found]
         for row, one in enumerate(result.found):
-            middle, colour = result.middle(one), _COLOURS[row % len(_COLOURS)]
-            axes.plot(one.fresh, [row] * len(one.fresh), "o", color=colour, alpha=0.4, markersize=6)
-            axes.plot([middle.low, middle.high], [row, row], color=colour, linewidth=3)
-            axes.plot([middle.value], [row], "D", color=colour, markersize=9)
+            middle, (colour, _) = result.middle(one), _look_of(row)
+            there = [score for score in one.fresh if np.isfinite(score)]
+            axes.plot(there, [row] * len(there), "o", color=colour, alpha=0.4, markersize=6)
+            if np.isfinite(middle).all():
+                axes.plot([middle.low, middle.high], [row, row], color=colour, linewidth=3)
+                axes.plot([middle.value], [row], "D", color=colour, markersize=9)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from jaxft import prng
 from jaxft import recipe as recipes
-from jaxft.errors import Problems, UserError
+from jaxft.errors import UserError
 from jaxft.explore import on_device, report, space
 from jaxft.explore.account import Account, Path
 from jaxft.explore.confirm import confirm
@@ -21,13 +22,14 @@ from jaxft.explore.progress import Progress
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import MCTS, play
-from jaxft.explore.world import SPLIT, Training
+from jaxft.explore.setup import metric_of, set_up, set_up_of
+from jaxft.explore.world import Training
 from jaxft.report.run_folder import RunFolder
 from jaxft.strategy import segment
 from jaxft.train.clock import Clock
+from jaxft.train.resume import identify
 from jaxft.train.run import device_name, opened, peak_memory_mb
 from jaxft.train.setup import Setup
-from jaxft.train.setup import set_up as set_up_run
 
 DEFAULT = "default"
 """What every schedule is compared with: the recipe as it is."""
@@ -48,13 +50,14 @@ def run(
         for warning in setup.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         journal = Journal(folder)
+        journal.begin(identify(setup))
         world_of = partial(world, chosen, journal=None)
         searched = world(chosen, setup, journal=journal)
         with Progress(quiet=quiet, console=console) as progress:
             if resumes:
                 progress.message(f"going on with the unfinished exploration in {folder.path}")
             accounts = search(chosen, setup, searched, progress)
-            progress.begins("confirming")
+            progress.confirms()
             fresh = _confirm(chosen, setup, world_of, accounts, journal, progress)
         result = _result(chosen, setup, searched, accounts, fresh, clock)
         tree = explorer_tree(chosen, searched) if chosen.explore.searcher == MCTS else None
@@ -62,39 +65,6 @@ def run(
     if not quiet:
         report.show(result, folder, console)
     return result
-
-
-def set_up(chosen: ExploreRecipe) -> Setup:
-    """The setup of a run of it. Raises UserError; nothing is compiled."""
-    recipes.check(chosen)
-    explore = chosen.explore
-    setup = set_up_run(run_recipe(chosen), space.strategies(chosen)[1:])
-    problems = Problems()
-    _check_search_split(setup, problems)
-    steps = setup.num_steps // explore.segments
-    if steps < 1:
-        problems.add("explore.segments", f"{explore.segments} segments do not fit into {setup.num_steps} steps")
-    budget = explore.budget
-    if budget is not None and budget < steps:
-        what = f"{budget} gradient steps do not pay for one segment of {steps}"
-        problems.add("explore.budget", what, f"at least {setup.num_steps}, for a whole run")
-    problems.raise_if_any()
-    train = dataclasses.replace(setup.recipe.train, steps=steps * explore.segments)
-    return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, train=train))
-
-
-def _check_search_split(setup: Setup, problems: Problems) -> None:
-    """What is looked at while searching must not be what is reported, nor what is trained on."""
-    splits = setup.corpus.splits
-    looked = set(splits[SPLIT].contents())
-    for name in ("test", "dev", "train"):
-        if name in splits:
-            shared = len(looked & set(splits[name].contents()))
-            if shared:
-                what = f"{shared} of its texts are in {name} too"
-                problems.add("data.search", what, "a file of other texts, or a fraction of train")
-    if "test" not in splits:
-        problems.add("data.test", "there is nothing to judge the schedules by", "a file, or a fraction such as 0.2")
 
 
 def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None) -> Training:
@@ -110,7 +80,7 @@ def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
     return {
         "depth": explore.segments,
         "segment_steps": steps,
-        "metric": explore.metric or setup.task.default_metric,
+        "metric": metric_of(chosen, setup),
     }
 
 
@@ -171,16 +141,17 @@ def _confirm(
         done[0] += 1
         progress.confirmed(done[0], total)
 
-    set_up = partial(set_up_run, strategies=space.strategies(chosen)[1:])
-    return confirm(setup, set_up, world_of, schedules, chosen.explore.confirm_seeds, journal, ran)
+    return confirm(setup, partial(set_up_of, chosen), world_of, schedules, chosen.explore.confirm_seeds, journal, ran)
 
 
 def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path):
-    """The recipe of the run that a schedule is."""
+    """The recipe of the run that a schedule is, which ends with the parameters that the search looked at."""
     strategies, explore = space.strategies(chosen), chosen.explore
     steps = setup.num_steps // explore.segments
     found = tuple(segment(strategies[action], steps) for action in path)
-    train = dataclasses.replace(chosen.train, steps=steps * explore.segments)
+    at_the_end = {"patience": None, "eval_every": steps * explore.segments}  # its last parameters are what was judged
+    at_the_end["save_every"] = chosen.train.save_every or steps
+    train = dataclasses.replace(chosen.train, steps=steps * explore.segments, **at_the_end)
     return run_recipe(chosen, segments=found, train=train, out=f"{chosen.out}/schedule")
 
 
@@ -192,18 +163,22 @@ def _result(
     fresh: dict[Path, list[Scores]],
     clock: Clock,
 ) -> Result:
-    metric = chosen.explore.metric or setup.task.default_metric
+    metric = metric_of(chosen, setup)
     sign = -1.0 if metric == "loss" else 1.0
-    found = [
-        Found(DEFAULT, (0,) * searched.depth, None, None, [sign * one[metric] for one in fresh[(0,) * searched.depth]])
-    ]
+
+    def on_test(path: Path) -> list[float]:
+        values = [sign * one[metric] for one in fresh[path]]
+        return [value if np.isfinite(value) else -np.inf for value in values]  # as the search has it
+
+    default = (0,) * searched.depth
+    found = [Found(DEFAULT, default, None, None, on_test(default))]
     for name, account in accounts.items():
         best = account.best()
         assert best is not None
-        found.append(Found(name, best.path, best.score, account, [sign * one[metric] for one in fresh[best.path]]))
+        found.append(Found(name, best.path, best.score, account, on_test(best.path)))
     seeds = recipes.stream_seeds(chosen)
     return Result(
-        metric=metric,
+        metric="negative loss" if metric == "loss" else metric,
         strategies=[str(one) for one in searched.strategies],
         found=found,
         segment_steps=searched.segment_steps,

@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 
 def strategies(recipe: ExploreRecipe) -> tuple[Strategy, ...]:
     """Each once; the first changes nothing."""
+    return tuple(places(recipe))
+
+
+def places(recipe: ExploreRecipe) -> dict[Strategy, str]:
+    """The strategies, and where in the recipe each is."""
     explore = recipe.explore
-    return tuple(dict.fromkeys((Strategy(), *explore.strategies, *of_grid(explore.grid))))
+    found = {Strategy(): "explore"}
+    for number, one in enumerate(explore.strategies):
+        found.setdefault(one, f"explore.strategies[{number}]")
+    for one in of_grid(explore.grid):
+        found.setdefault(one, "explore.grid")
+    return found
 
 
 def of_grid(grid: Grid) -> list[Strategy]:

@@ -6,7 +6,7 @@ paired tests, which need the same noise on both sides. Resampling draws from wor
 interval is a pure function of its numbers and words.
 
 Scores are f64 [K, tasks]: K runs (seeds) on each task; [K] is one task. Nothing here takes NaN for a number: a run
-that found nothing is -inf for `probability_of_improvement`, and leaves other statistics NaN.
+that found nothing is -inf for `probability_of_improvement`, and leaves other statistics NaN. One that diverged is -inf.
 """
 
 from __future__ import annotations
@@ -143,5 +143,6 @@ def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _estimate(value: np.ndarray, resampled: np.ndarray) -> Estimate:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    method = "nearest" if np.isneginf(resampled).any() else "linear"  # nothing lies between a number and -inf
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, method=method)
     return Estimate(value, low, high)

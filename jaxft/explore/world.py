@@ -17,18 +17,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.errors import Problems
+from jaxft.evaluate.predict import Predictions, Predictor
+from jaxft.evaluate.score import score
 from jaxft.explore.account import Path
 from jaxft.explore.journal import Journal
 from jaxft.report.progress import Progress
 from jaxft.strategy import Strategy, segment
 from jaxft.train import step
-from jaxft.train.loop import Evaluator
 from jaxft.train.setup import Setup
 from jaxft.train.step import State
 from jaxft.train.stepper import Stepper
 
 SPLIT = "search"
 """The part of the data that a search looks at."""
+
+
+def looks_worth(setup: Setup) -> float:
+    """What a look at the search split is worth in gradient steps: a forward pass is a third of a step, by tokens."""
+    looked = int(setup.datasets[SPLIT].encoded.piece_lengths.sum())
+    train = setup.datasets["train"].encoded
+    tokens_a_step = float(train.piece_lengths.sum()) / train.num_examples * setup.recipe.train.batch_size
+    return looked / tokens_a_step / 3
+
+
+def metrics_of(setup: Setup) -> tuple[str, ...]:
+    """The metrics that there are on a task."""
+    one = setup.corpus.splits["train"].take([0])
+    gold = one.labels if one.is_tagged else np.asarray(setup.task.targets(one, setup.labels, Problems())).astype(int)
+    return (*setup.task.score(gold, gold, setup.labels), "loss")
+
+
+def _are_numbers(predictions: Predictions) -> bool:
+    """Whether the network still says something. Of words that were cut off it says nothing."""
+    if predictions.per_token:
+        return any(np.isfinite(one).any() for one in predictions.probabilities)
+    return bool(np.isfinite(predictions.probabilities).all())
 
 
 class Training:
@@ -53,7 +77,8 @@ class Training:
         self.strategies = tuple(strategies)
         self._setup, self._metric, self._journal = setup, metric, journal
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
-        self._evaluator = Evaluator(setup)
+        multi_label = setup.recipe.data.multi_label
+        self._predictor = Predictor(setup.model(training=False), setup.task, multi_label=multi_label)
         trainable, self._frozen = setup.split()
         self._root = self._stepper.place(step.init(trainable, self._stepper.optimiser))
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
@@ -68,11 +93,7 @@ class Training:
 
     @property
     def score_steps(self) -> float:
-        """A look at the search split in gradient steps: a forward pass is a third of a step, by tokens."""
-        looked = int(self._setup.datasets[SPLIT].encoded.piece_lengths.sum())
-        train = self._setup.datasets["train"].encoded
-        tokens_a_step = float(train.piece_lengths.sum()) / train.num_examples * self._setup.recipe.train.batch_size
-        return looked / tokens_a_step / 3
+        return looks_worth(self._setup)
 
     def score(self, path: Path) -> float:
         """The metric on the search split after a path; -inf where training diverged."""
@@ -93,13 +114,18 @@ class Training:
         self._scores |= scores
 
     def scores_on(self, split: str, path: Path) -> dict[str, float]:
-        """All metrics on another split."""
-        return self._evaluator.scores(split, self.params(path))
+        """All metrics on a split; NaN where training diverged."""
+        setup, examples = self._setup, self._setup.corpus.splits[split]
+        self.state(path)  # which tells
+        if not any(path[: len(one)] == one for one in self.diverged):
+            num_words = [len(text) for text in examples.texts] if examples.is_tagged else []
+            predictions = self._predictor(self.params(path), setup.datasets[split], setup.widths, num_words)
+            if _are_numbers(predictions):
+                return score(setup.task, examples, predictions, setup.labels).scores
+        return dict.fromkeys(metrics_of(setup), np.nan)
 
     def _look(self, path: Path) -> dict[str, float]:
-        params, diverged = self.params(path), any(path[: len(one)] == one for one in self.diverged)
-        found = self._evaluator.scores(SPLIT, params)
-        found = dict.fromkeys(found, np.nan) if diverged else found
+        found = self.scores_on(SPLIT, path)
         if self._journal is not None:
             self._journal.looked(path, found, self.digest(path))
         return found
@@ -142,6 +168,6 @@ class Training:
         self.trained += 1
         if not all(np.isfinite(np.asarray(loss)).all() for loss in losses):
             self.diverged.add(path)
-        if self._journal is not None:
+        if self._journal is not None and self._setup.recipe.numerics == "canonical":  # fast promises no bits
             self._journal.check(path, self._stepper.digest(state.trainable))
         return state

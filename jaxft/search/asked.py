@@ -59,7 +59,8 @@ class Asking:
             raise ValueError(f"max_depth: expected at least 1, got {max_depth}")
         self._policy, self._capacity, self._tie_noise = policy, capacity, tie_noise
         simulations, depth = num_simulations or capacity - 1, max_depth or 2**30
-        self._run = Run(_Elsewhere(bound), policy, Full(), None, simulations, depth, 1, "threefry2x32", tie_noise)
+        nothing = jnp.zeros(0)  # `ask` brings what the policy drew
+        self._run = Run(_Elsewhere(bound), policy, Full(), nothing, simulations, depth, 1, "threefry2x32", tie_noise)
 
     def plant(self, key: Array, root: Root) -> tuple[Grown, Array]:
         """(trees of roots alone, what the policy drew for them, which `ask` wants); key: a typed Threefry key. The

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -50,10 +51,8 @@ def searched(world: Table, budget: float = WHOLE, seed: int = 0) -> Explorer:
     """The room is that of a budget for everything, which changes nothing but how often something compiles."""
     explorer = Explorer(Account(world, max(budget, WHOLE)), words(seed))
     explorer.account.budget = budget
-    try:
+    with contextlib.suppress(Spent):
         explorer.search()
-    except Spent:
-        pass
     return explorer
 
 
