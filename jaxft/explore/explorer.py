@@ -33,10 +33,13 @@ from jaxft.search.tree import NONE
 
 @dataclass(frozen=True)
 class Settings:
-    """prior, noise: see outlook.draw. Set by replays on the oracle tables of TREC and CoNLL-2003."""
+    """prior, noise: see outlook.draw. price: of a segment to be trained, in units of the scale of gains, so that of
+    schedules that promise alike the one that needs least is finished first. All set by replays on three oracle tables
+    (benchmarks/explore_table.py)."""
 
-    prior: float = 0.7
+    prior: float = 0.5
     noise: float = 0.15
+    price: float = 0.03
 
 
 class Search(NamedTuple):
@@ -201,10 +204,20 @@ def _ask(
     gained: Array,
     turn: Array,
 ) -> Search:
-    drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, seen, prior=settings.prior, noise=settings.noise)
+    drawn = outlook.draw(
+        draws.fold_in(
+            words, (turn if settings.each else jnp.sum((tree.nodes.depths == shape.depth) & tree.nodes.solved)) + 1
+        ),
+        shape,
+        seen,
+        prior=settings.prior,
+        noise=settings.noise,
+    )
     nodes = tree.nodes
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
+    to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
+    expected = expected - (settings.price * drawn.scale * to_go)[:, None]
     is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)[None]
     expected = jnp.where(is_first_run, jnp.finfo(expected.dtype).max / 2**10, expected)
     tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))
