@@ -1,4 +1,4 @@
-"""`jaxft explore RECIPE [--key value ...]`: searches the strategy of a run; `--list` names the searchers."""
+"""`jaxft explore RECIPE [--key value ...]`: searches the strategy of a run; `--list` names what there is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from jaxft import recipe as recipe_module
 from jaxft.cli.train import to_the_end
 from jaxft.explore.recipe import ExploreRecipe
 
+DEFAULT = "sms_spam"
+"""The recipe that is explored where none is named."""
 HELP = "searches for a better schedule of strategies, and judges it on fresh seeds"
 
 
@@ -21,7 +23,8 @@ class Explore(overrides.WithRecipe):
     """Searches strategies segment by segment, lets rivals search with the same budget, and trains what was found again
     from fresh seeds. Every key can be overridden: --explore.rivals "[beam, tpe]" --explore.budget 2000
 
-    In the folder of an unfinished exploration it goes on. `jaxft explore --list` names the searchers.
+    In the folder of an unfinished exploration it goes on. `jaxft explore --list` names searchers and recipes;
+    `jaxft explore` alone explores the recipe sms_spam.
     """
 
     keys: Annotated[  # type: ignore[assignment]
@@ -39,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 on success. Raises UserError, and KeyboardInterrupt with a word on what is left."""
     if list(argv) == ["--list"]:
         return _list()
-    args = overrides.parse(Explore, argv or [recipes.names(recipes.EXPLORE)[0]], "jaxft explore")
+    if not argv:
+        print(f"no recipe named: this is `jaxft explore {DEFAULT}`", flush=True)
+    args = overrides.parse(Explore, argv or [DEFAULT], "jaxft explore")
     recipe_module.check(args.keys)
     from jaxft.explore.run import run
 
@@ -49,8 +54,12 @@ def main(argv: Sequence[str]) -> int:
 def _list() -> int:
     from jaxft.explore.searchers import SEARCHERS
 
-    width = max(map(len, SEARCHERS))
-    for name, searcher in SEARCHERS.items():
-        source = f" ({searcher.source})" if searcher.source else ""
-        print(f"  {name:<{width}}  {searcher.what}{source}")
+    searchers = {
+        name: searcher.what + (f" ({searcher.source})" if searcher.source else "")
+        for name, searcher in SEARCHERS.items()
+    }
+    shipped = {name: f"jaxft explore {name}" for name in recipes.names(recipes.EXPLORE)}
+    for title, lines in {"searchers": searchers, "recipes": shipped}.items():
+        width = max(map(len, lines))
+        print(f"{title}:", *(f"  {name:<{width}}  {line}" for name, line in lines.items()), "", sep="\n")
     return 0

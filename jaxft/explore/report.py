@@ -112,13 +112,14 @@ def grid(result: Result) -> tables.Grid:
     rows = []
     for one in result.found:
         middle = result.middle(one)
+        found = np.isfinite(middle.value)
         rows.append(
             (
                 one.name,
                 " ".join(map(str, one.path)),
                 "—" if one.account is None else f"{one.account.spent:,.0f}",
                 "—" if one.score is None else _number(one.score),
-                f"{_number(middle.value)} ({_number(middle.low)} to {_number(middle.high)})",
+                _number(middle.value) + (f" ({_number(middle.low)} to {_number(middle.high)})" if found else ""),
             )
         )
     header = ("searcher", "schedule", "steps", f"search {result.metric}", f"test {result.metric}, fresh seeds")

@@ -166,11 +166,12 @@ def test_a_narrow_beam_plans_a_schedule_that_there_is(drawn):
     """With 5 actions and 4 segments it covers a part: never better than the best, and seldom much worse."""
     shape = Shape(5, 4)
     weights = jax.random.normal(jax.random.key(0), (40, shape.size))
-    plan = jax.jit(
-        lambda weights: outlook.returns(
-            Outlook(weights, jnp.float32(1.0)), shape, jnp.zeros(1, jnp.int32), jnp.full(1, 5), jnp.zeros(1)
-        )
-    )
+
+    @jax.jit
+    def plan(weights):
+        root = (jnp.zeros(1, jnp.int32), jnp.full(1, 5), jnp.zeros(1))
+        return outlook.returns(Outlook(weights, jnp.float32(1.0)), shape, *root)
+
     schedules = np.array(list(itertools.product(range(5), repeat=4)))
 
     @jax.jit

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxft import recipe
 from jaxft.errors import UserError
 from jaxft.explore.account import Account, Path
 from jaxft.explore.journal import Journal
@@ -94,8 +95,9 @@ def test_the_state_after_a_path_is_that_of_a_run_of_jaxft_train(plenty, digests,
     """Digests of metrics.jsonl, every 10 steps, through a segment that freezes; and the run reports on test what the
     world sees there."""
     path = (1, 2)
-    recipe = dataclasses.replace(schedule_recipe(chosen, setup, path), out=str(tmp_path / "run"))
-    result = training.run(recipe, quiet=True)
+    schedule = dataclasses.replace(schedule_recipe(chosen, setup, path), out=str(tmp_path / "run"))
+    (tmp_path / "schedule.yaml").write_text(recipe.dump(schedule))
+    result = training.run(recipe.load(tmp_path / "schedule.yaml"), quiet=True)
     records = RunFolder(tmp_path / "run").records()
     found = {record["step"]: record["digest"] for record in records if record.get("digest")}
     assert found == {10: digests[path[:1]], 20: digests[path]}
