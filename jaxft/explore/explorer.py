@@ -204,15 +204,7 @@ def _ask(
     gained: Array,
     turn: Array,
 ) -> Search:
-    drawn = outlook.draw(
-        draws.fold_in(
-            words, (turn if settings.each else jnp.sum((tree.nodes.depths == shape.depth) & tree.nodes.solved)) + 1
-        ),
-        shape,
-        seen,
-        prior=settings.prior,
-        noise=settings.noise,
-    )
+    drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, seen, prior=settings.prior, noise=settings.noise)
     nodes = tree.nodes
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
