@@ -16,7 +16,11 @@ import pytest
 from jaxft.explore.recipe import ExploreRecipe
 from jaxft.train import segments
 
-STRATEGIES = [{"learning_rate": 3.0}, {"freeze": "encoder", "learning_rate": 10.0}]
+STRATEGIES = [
+    {"learning_rate": 3.0},
+    {"freeze": "encoder", "learning_rate": 10.0},
+    {"learning_rate": 1e6},  # with which training diverges
+]
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +53,7 @@ def messages(sms_spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tree_on(tiny_model: Callable[..., Path], messages: Path) -> Callable[..., dict[str, Any]]:
     """A recipe as nested dicts: runs of two segments of 10 steps, batches of one shape."""
-    model = str(tiny_model(positions=32, layers=2))
+    model = str(tiny_model(positions=32, layers=1))
 
     def make(out: Path | str, **changes: dict[str, Any]) -> dict[str, Any]:
         """changes: section -> keys that are others."""

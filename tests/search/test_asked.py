@@ -78,7 +78,7 @@ def differing(one: Grown, other: Grown) -> list[str]:
 @pytest.mark.parametrize(
     ("world", "policy", "settings"),
     [
-        (Hashed(3, turns=True, allowed=3, ends=19), Puct(dirichlet_fraction=0.25), {"capacity": 15}),
+        (Hashed(3, turns=True, allowed=3, ends=19), Puct(), {"capacity": 15}),
         (Hashed(2, ends=2), Gumbel(considered=2), {"max_depth": 2}),
     ],
     ids=["full", "solved"],
