@@ -12,12 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 
 from jaxft import prng
-from jaxft.explore import statistics
+from jaxft.explore import picture, statistics
 from jaxft.explore.account import Account, Path
 from jaxft.explore.statistics import Estimate
 from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
-from jaxft.search import picture
 from jaxft.search.grown import Grown
 
 SCHEDULE, CURVES, TREE, FRESH = "schedule.yaml", "anytime", "tree", "fresh_seeds"
@@ -139,8 +138,9 @@ def write(folder: RunFolder, result: Result, tree: Grown | None, schedule: str) 
     _fresh(folder.plot(FRESH), result)
     folder.plot(TREE).unlink(missing_ok=True)  # of an exploration that this one replaces
     if tree is not None:
-        title = f"visits, and the best {result.metric} seen below, less that at the start"
-        picture.png(tree, folder.plot(TREE), max_nodes=48, title=title, show="{:+.3f}".format)
+        account = result.best.account
+        lost = {one.path for one in account.sightings if one.score == -np.inf} if account is not None else set()
+        picture.png(tree, folder.plot(TREE), result.best.path, result.strategies, result.metric, lost)
     folder.write_text(folder.report_md, markdown(result, folder, tree is not None))
     folder.write_json(folder.report_json, to_json(result))
 
