@@ -23,9 +23,9 @@ STRATEGIES = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def as_users_do() -> Iterator[None]:
-    """For what lives as long as the session; layers in a loop, which compiles faster; a cache of the tests' own."""
+    """For what lives as long as a file of tests; layers in a loop, which compiles faster."""
     real = segments.model_of
     with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "model_of", lambda setup, strategy: real(setup, strategy).clone(unroll=1))
