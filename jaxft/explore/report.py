@@ -19,6 +19,9 @@ from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
 from jaxft.search.grown import Grown
 
+ENOUGH = 4
+"""Fresh seeds from which a difference can be told: if each is better than each of the other's, by chance that happens
+one time in C(8, 4) / 2 = 35. A bootstrap of fewer is surer than it may be."""
 SCHEDULE, CURVES, TREE, FRESH = "schedule.yaml", "anytime", "tree", "fresh_seeds"
 
 
@@ -78,13 +81,15 @@ def verdict(result: Result) -> list[str]:
             continue
         chance = result.improvement(other)
         told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
-        if chance.low > 0.5:
+        if chance.low > 0.5 and seeds >= ENOUGH:
             word = "better than"
-        elif chance.high < 0.5:
+        elif chance.high < 0.5 and seeds >= ENOUGH:
             word = "worse than"
         else:
             word = "not told apart from"
         lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {_gap(result, best, other)}, {told}.")
+    if seeds < ENOUGH:
+        lines.append(f"Fewer than {ENOUGH} fresh seeds tell no schedules apart: explore.confirm_seeds.")
     if best.score == -np.inf:
         lines.append("Every schedule that the search tried diverged.")
     elif best.score is not None and np.isfinite(best.fresh).all():

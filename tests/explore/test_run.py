@@ -241,6 +241,16 @@ def test_the_verdict_says_who_is_better_or_that_nobody_can_tell(ours, theirs, wo
     assert lines[1] == f"The search saw 0.9000; fresh seeds on test give {drop:.4f} less."
 
 
+@pytest.mark.parametrize(("seeds", "can_tell"), [(1, False), (3, False), (4, True)])
+def test_few_seeds_tell_nothing_however_far_apart_they_are(seeds, can_tell):
+    lines = report.verdict(result_of(("default", BAD[:seeds]), ("mcts", GOOD[:seeds])))
+    assert ("better than the recipe" in lines[0], "not told apart from the recipe" in lines[0]) == (
+        can_tell,
+        not can_tell,
+    )
+    assert any(line.startswith("Fewer than 4 fresh seeds") for line in lines) == (not can_tell)
+
+
 def test_the_same_schedule_is_not_compared_with_itself():
     result = result_of(("default", GOOD), ("mcts", GOOD), ("random_schedule", BAD), ("beam", GOOD), ("pbt", GOOD))
     assert "It is the same schedule as what pbt found." in report.verdict(result)
@@ -260,6 +270,7 @@ def test_runs_that_diverged_are_told(tmp_path):
     found = json.loads(folder.report_json.read_text())["found"]
     assert found[0]["test_fresh_is"] == "-inf" and found[1]["test_iqm"]["low"] is None
     every = report.verdict(result_of(("default", [-np.inf]), ("mcts", [-np.inf]), seen=-np.inf))
+    assert not [line for line in every if "inf" in line or "nan" in line]
     assert every[-1] == "Every schedule that the search tried diverged."
 
 
