@@ -13,6 +13,9 @@ from jaxft.evaluate.predict import Predictions
 from jaxft.tasks.base import Task
 from jaxft.tasks.classify import THRESHOLD
 
+LEAST = 1e-12
+"""Probabilities count as that much in a loss, at least."""
+
 
 class Scored(NamedTuple):
     """scores: metric -> value, `loss` (mean cross-entropy) among them. tables: label, entity, tag -> table."""
@@ -71,4 +74,4 @@ def decode(task: Task, probabilities: np.ndarray, labels: tuple[str, ...]) -> An
 
 
 def _negative_log(probabilities: np.ndarray) -> float:
-    return float(-np.log(np.maximum(probabilities, 1e-12)).mean()) if probabilities.size else float("nan")
+    return float(-np.log(np.maximum(probabilities, LEAST)).mean()) if probabilities.size else float("nan")

@@ -24,6 +24,7 @@ from jax import Array
 from jaxft import prng
 from jaxft.data.batches import TrainBatches, evaluation_batches
 from jaxft.errors import UserError
+from jaxft.evaluate.score import LEAST
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path
 from jaxft.explore.explorer import Search, Settings, compiled, made_up
@@ -119,8 +120,9 @@ class OnDevice:
         def one(total: Array, batch: dict[str, Array]) -> tuple[Array, None]:
             targets = batch["targets"]
             logits: Any = model.apply({"params": params}, batch)
-            losses, _ = self._setup.task.loss(logits, targets)
-            there = targets >= 0
+            there, probabilities = targets >= 0, self._setup.task.probabilities(logits)
+            of_gold = jnp.take_along_axis(probabilities, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
+            losses = jnp.where(there, -jnp.log(jnp.maximum(of_gold, LEAST)), 0.0)
             right = there & (jnp.argmax(logits, axis=-1) == targets)
             return total + jnp.stack([losses.sum(), right.sum(dtype=jnp.float32), there.sum(dtype=jnp.float32)]), None
 
@@ -257,7 +259,11 @@ def seen(world: OnDevice, account: Account, words: prng.Words, keep_mb: float) -
     turns = min(whole, int((account.budget - on_host.score_steps) / price + 1e-9))
     if turns < 1:
         return {}
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(jax.eval_shape(world.initial))) * (turns + 1) / 2**20
+    size = (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(world.initial)))
+        * (turns + 1)
+        / 2**20
+    )
     if size > keep_mb:
         what = f"{turns + 1} states of a search on the device take {size:,.0f} MB"
         raise UserError("explore.keep_mb", what, f"at least that, or explore.place: host; it is {keep_mb:,.0f}")
