@@ -90,6 +90,14 @@ class Scores:
         return np.float32(score - self._of[parent]), np.bool_(is_over)
 
 
+def turns(account: Account) -> int:
+    """Segments, each with its look, that a budget pays for, at most all there are."""
+    world = account.world
+    whole = sum(world.num_actions**depth for depth in range(1, world.depth + 1))
+    price = world.segment_steps + world.score_steps
+    return min(whole, int((account.budget - world.score_steps) / price + 1e-9))
+
+
 def made_up(worst: Any, best: Any, xp: Any = np) -> Any:
     """What a diverged run counts as: as far below the worst score that was seen as the best is above it. While they are
     one, as far as that is from 0; while that is 0 too, 1. xp: NumPy or JAX's."""
@@ -104,8 +112,7 @@ class Explorer:
         world = account.world
         self.account, self._words, self._settings = account, prng.device_words(words), settings
         self._shape = outlook.Shape(world.num_actions, world.depth)
-        whole = sum(world.num_actions**depth for depth in range(world.depth + 1))
-        self._room = min(whole, 1 + int(account.budget // world.segment_steps))
+        self._room = 1 + max(1, turns(account))
         self._next = compiled(self._shape, self._room, settings)
         self._states = Checkpoints(world.room)
         self.paths: list[Path] = [()]
@@ -210,6 +217,8 @@ def _ask(
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
     to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
     expected = expected - (settings.price * drawn.scale * to_go)[:, None]
+    left = nodes.num_nodes - 1 - turn
+    expected = jnp.where(to_go[:, None] > left, -jnp.inf, expected)  # what cannot be finished is not begun
     is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)[None]
     expected = jnp.where(is_first_run, jnp.finfo(expected.dtype).max / 2**10, expected)
     tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))

@@ -27,7 +27,7 @@ from jaxft.errors import UserError
 from jaxft.evaluate.score import LEAST
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path
-from jaxft.explore.explorer import Search, Settings, compiled, made_up
+from jaxft.explore.explorer import Search, Settings, compiled, made_up, turns
 from jaxft.explore.world import SPLIT
 from jaxft.search.asked import path_of
 from jaxft.search.env import Step
@@ -152,7 +152,7 @@ class OnDevice:
         runs = jax.tree.map(lambda leaf: jnp.zeros((turns + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), root)
         nothing = jnp.full(turns + 1, jnp.nan)
 
-        def turn(_: Array, now: tuple[Search, Any, Array, Array]) -> tuple[Search, Any, Array, Array]:
+        def turn(now: tuple[Search, Any, Array, Array]) -> tuple[Search, Any, Array, Array]:
             found, runs, scores, taken = now
             node, parent, action = found.asked.node[0], found.asked.parent[0], found.asked.action[0]
             run = self.segment(jax.tree.map(lambda leaf: leaf[parent], runs), action)
@@ -167,7 +167,11 @@ class OnDevice:
         start = self.look(root)
         first = nothing.at[0].set(start)
         begin = (steps.begin(words), runs, first, nothing.at[0].set(jnp.where(jnp.isfinite(start), start, 0.0)))
-        found, _, scores, _ = jax.lax.fori_loop(0, turns, turn, begin)
+
+        def goes_on(now: tuple[Search, Any, Array, Array]) -> Array:
+            return now[0].asked.fresh[0] & (now[0].turn < turns)
+
+        found, _, scores, _ = jax.lax.while_loop(goes_on, turn, begin)
         return found, scores
 
     # --- what lies on the device -------------------------------------------------------------------------------------
@@ -253,19 +257,17 @@ def search(world: OnDevice, words: Array, turns: int, settings: Settings) -> tup
 def seen(world: OnDevice, account: Account, words: prng.Words, keep_mb: float) -> dict[Path, float]:
     """What `explorer.Explorer` would see if it spent an account: scores by path, computed on the device. keep_mb: for
     states. Raises UserError where they do not fit: this search trains none again."""
-    on_host = account.world
-    whole = sum(world.num_actions**depth for depth in range(1, world.depth + 1))
-    price = on_host.segment_steps + on_host.score_steps
-    turns = min(whole, int((account.budget - on_host.score_steps) / price + 1e-9))
-    if turns < 1:
+    count = turns(account)
+    if count < 1:
         return {}
     size = (
         sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(world.initial)))
-        * (turns + 1)
+        * (count + 1)
         / 2**20
     )
     if size > keep_mb:
-        what = f"{turns + 1} states of a search on the device take {size:,.0f} MB"
+        what = f"{count + 1} states of a search on the device take {size:,.0f} MB"
         raise UserError("explore.keep_mb", what, f"at least that, or explore.place: host; it is {keep_mb:,.0f}")
-    found, scores = search(world, prng.device_words(words), turns, Settings())
-    return {path_of(found.tree, node): float(score) for node, score in enumerate(scores)}
+    found, scores = search(world, prng.device_words(words), count, Settings())
+    taken = int(found.turn) + 1
+    return {path_of(found.tree, node): float(score) for node, score in enumerate(scores[:taken])}

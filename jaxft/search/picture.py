@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.search.grown import Grown
 from jaxft.search.tree import NONE, ROOT
 from jaxft.search.tree_search import Found
 
@@ -33,13 +32,10 @@ class Shown:
     done: bool
 
 
-def nodes_of(
-    found: Found | Grown, element: int = 0, *, max_nodes: int = 60, max_depth: int | None = None
-) -> list[Shown]:
+def nodes_of(found: Found, element: int = 0, *, max_nodes: int = 60, max_depth: int | None = None) -> list[Shown]:
     """The nodes of one element visited most, each after its parent; siblings by visits."""
-    tree = found.tree if isinstance(found, Found) else found
-    nodes = tree.nodes
-    batch, used = nodes.batch, int(np.asarray(tree.used)[element])
+    nodes = found.tree.nodes
+    batch, used = nodes.batch, int(np.asarray(found.tree.used)[element])
 
     def column(field: Any) -> np.ndarray:
         return np.asarray(field).reshape(-1, batch)[:used, element]
@@ -100,18 +96,15 @@ def dot(found: Found, element: int = 0, *, name: Name = str, max_nodes: int = 60
 
 
 def png(
-    found: Found | Grown,
+    found: Found,
     path: Path | str,
     element: int = 0,
     *,
     name: Name = str,
     max_nodes: int = 40,
     max_depth: int | None = None,
-    title: str = "visits and value; thick frame: exact",
-    show: Callable[[float], str] = "{:+.2f}".format,
 ) -> None:
-    """Draws the tree: a box a node with visits and value, edges as thick as their share of the visits. show: a value as
-    text."""
+    """Draws the tree: a box a node with visits and value, edges as thick as their share of the visits."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -134,10 +127,10 @@ def png(
         strength = min(1.0, abs(one.value) / scale) * 0.5
         colour = (1 - strength, 1 - strength / 2, 1.0) if one.value >= 0 else (1.0, 1 - strength / 2, 1 - strength)
         edge = {"boxstyle": "round,pad=0.35", "facecolor": colour, "linewidth": 2.0 if one.solved else 0.8}
-        axes.text(x, y, f"{one.visits}\n{show(one.value)}", ha="center", va="center", fontsize=8, bbox=edge, zorder=3)
+        axes.text(x, y, f"{one.visits}\n{one.value:+.2f}", ha="center", va="center", fontsize=8, bbox=edge, zorder=3)
     axes.set_xlim(-0.7, leaves - 0.3)
     axes.set_ylim(-levels + 0.4, 0.6)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title("visits and value; thick frame: exact", loc="left", fontsize=10)
     figure.savefig(path, dpi=150)
 
 
