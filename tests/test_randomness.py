@@ -16,6 +16,7 @@ import jaxft
 from jaxft import kernels, prng
 from jaxft.recipe import MAX_SEED, Data, Noise, Recipe, Seeds, Train, stream_seeds
 from jaxft.train.hashes import params_sha256
+from jaxft.train.segments import DEFAULT
 from jaxft.train.setup import Setup, set_up
 from jaxft.train.stepper import constants_of
 
@@ -110,7 +111,7 @@ def drawn(setup: Setup) -> dict[str, str]:
     seeds = stream_seeds(setup.recipe)
     held_out = setup.corpus.splits["dev"].where
     order = [setup.order.examples(step).tolist() for step in range(setup.num_steps)]
-    at = setup.batches()._data.at(1)
+    at = setup.batches_of(DEFAULT)._data.at(1)
     found: dict[str, Any] = {
         "init": params_sha256(setup.params),
         "order": order,

@@ -121,7 +121,7 @@ def test_a_limit_takes_so_many_training_examples(tmp_path):
     for limit in (2, 3, 20, 59, 60):
         found = load(Recipe(data=replace(data, limit=limit))).splits
         assert len(found["train"]) == limit and set(found["train"].texts) <= set(whole["train"].texts)
-        assert sorted(found["train"].labels).count("spam") in (limit // 2, (limit + 1) // 2)
+        assert (found["train"].labels or []).count("spam") in (limit // 2, (limit + 1) // 2)
         assert all(found[name] == whole[name] for name in ("dev", "test", "search"))
 
     def some(**seeds: int) -> list[str]:

@@ -36,7 +36,8 @@ def segments(count: int, scale: float = 1.0, seed: int = 0) -> list[tuple[int, i
 def seen_of(rows: list[tuple[int, int, int, float, float]]) -> Seen:
     seen = outlook.nothing_seen(ROOM)
     for depth, before, action, gained, gain in rows:
-        seen = outlook.add(seen, *map(jnp.int32, (depth, before, action)), jnp.float32(gained), jnp.float32(gain))
+        at, last, taken = map(jnp.int32, (depth, before, action))
+        seen = outlook.add(seen, at, last, taken, jnp.float32(gained), jnp.float32(gain))
     return seen
 
 
@@ -82,7 +83,8 @@ def test_every_kind_of_weight_has_its_place():
     assert np.array_equal(jnp.concatenate(list(apart.values())), weights)
     for row in segments(20):
         depth, before, action, gained, _ = row
-        found = SHAPE.features(*map(jnp.int32, (depth, before, action)), jnp.float32(gained))
+        at, last, taken = map(jnp.int32, (depth, before, action))
+        found = SHAPE.features(at, last, taken, jnp.float32(gained))
         np.testing.assert_allclose(found, features(depth, before, action, gained), rtol=1e-6)
 
 
@@ -143,7 +145,7 @@ def best_return(weights: np.ndarray, scale: float, depth: int, before: int, gain
     for rest in itertools.product(range(3), repeat=SHAPE.depth - depth - 1):
         last, total = before, 0.0
         for at, taken in enumerate((action, *rest), start=depth):
-            total += scale * features(at, last, taken, (gained + total) / scale) @ weights
+            total += scale * float(features(at, last, taken, (gained + total) / scale) @ weights)
             last = taken
         found = max(found, total)
     return found

@@ -12,6 +12,8 @@ from jaxft.explore.account import Path
 class Table:
     """Every path has a score of its own, so that no two schedules are equal."""
 
+    room = 2**30
+
     def __init__(self, num_actions=4, depth=4, segment_steps=10, score_steps=1.0, seed=0):
         self.num_actions, self.depth = num_actions, depth
         self.segment_steps, self.score_steps = segment_steps, score_steps

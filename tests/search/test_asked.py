@@ -48,7 +48,8 @@ class Host:
                     after = states[element : element + 1]
                     signs[element] = 1 if self.world.player(before)[0] == self.world.player(after)[0] else -1
         reward, discount, logits, value, done, valid = self._facts(states)
-        spoilt = [np.where(fresh, np.asarray(x), np.nan).astype(np.float32) for x in (reward, discount * signs, value)]
+        facts = (reward, discount * signs, value)
+        spoilt = [jnp.where(fresh, jnp.asarray(x, jnp.float32), jnp.nan) for x in facts]
         return Step((), spoilt[0], spoilt[1], logits, spoilt[2], done, valid)
 
 

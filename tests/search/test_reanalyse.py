@@ -68,7 +68,7 @@ def grown(seed: int) -> list[Node]:
         nodes.append(child)
     for one in reversed(nodes):
         allowed = np.flatnonzero(one.valid)
-        one.solved = (not one.children and draw.random() < 0.5) or all(one.closed(a) for a in allowed)
+        one.solved = (not one.children and draw.random() < 0.5) or all(one.closed(int(a)) for a in allowed)
     return nodes
 
 

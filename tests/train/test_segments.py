@@ -281,7 +281,7 @@ def test_what_segments_freeze_wrongly_is_told_at_once(set_up_with):
 
 def test_rates_of_a_strategy_are_those_of_a_recipe(run, set_up_on):
     """Against a run without segments whose recipe has them."""
-    rates = {"label_smoothing": 0.3, "dropout": 0.4}
+    rates: dict[str, Any] = {"label_smoothing": 0.3, "dropout": 0.4}
     plain = Run(set_up_on(optim=OPTIM, **ONE_SHAPE, **rates))
     expected, found = (one.take([strategy] * 2)[-1] for one, strategy in ((plain, DEFAULT), (run, Strategy(**rates))))
     assert_close(found.trainable, expected.trainable)
