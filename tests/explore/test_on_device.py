@@ -58,13 +58,13 @@ def found(there) -> tuple[Any, np.ndarray]:
 
 
 def test_the_search_is_that_of_the_host(chosen, setup, found):
-    explorer = Explorer(Account(world(chosen, setup, journal=None), 1e9), WORDS)
-    explorer.account.budget = TURNS * 10 + (TURNS + 1) * explorer.account.world.score_steps
+    searched = world(chosen, setup, journal=None)
+    explorer = Explorer(Account(searched, TURNS * 10 + (TURNS + 1) * searched.score_steps), WORDS)
     explorer.grown()
     tree, scores = found
     paths = [path_of(tree.tree, node) for node in range(TURNS + 1)]
-    assert paths == explorer.paths[: TURNS + 1] and len(set(paths)) == TURNS + 1
-    here = np.array([explorer.account.world.score(path) for path in paths])
+    assert paths == explorer.paths and len(set(paths)) == TURNS + 1
+    here = np.array([searched.score(path) for path in paths])
     assert np.isneginf(scores).tolist() == np.isneginf(here).tolist() and np.isfinite(scores).sum() >= 5
     np.testing.assert_allclose(scores[np.isfinite(here)], here[np.isfinite(here)], rtol=2e-4)
 
