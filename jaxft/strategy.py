@@ -41,7 +41,9 @@ class Strategy:
             for field in dataclasses.fields(Strategy)
             if getattr(self, field.name) != field.default
         }
-        return ", ".join(f"{name} {_short(value)}" for name, value in changed.items()) or "as the recipe says"
+        factor = {"learning_rate": "×"}
+        told = [f"{name} {factor.get(name, '')}{_short(value)}" for name, value in changed.items()]
+        return ", ".join(told) or "as the recipe says"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_a_segment_is_a_strategy_for_so_many_steps():
 
 def test_it_says_what_it_changes():
     assert str(Strategy()) == "as the recipe says"
-    assert str(Strategy(learning_rate=0.3, freeze="layers:2")) == "learning_rate 0.3, freeze layers:2"
+    assert str(Strategy(learning_rate=0.3, freeze="layers:2")) == "learning_rate ×0.3, freeze layers:2"
     assert str(segment(Strategy(weight_decay=0.0, batch_size=8), 5)) == "weight_decay 0, batch_size 8"
     assert all(field.name in str(ALL) for field in dataclasses.fields(Strategy))
 

@@ -29,7 +29,7 @@ from tests.explore.worlds import Table
 
 pytestmark = pytest.mark.usefixtures("as_users_do")
 
-WILD = "learning_rate 1e+06"
+WILD = "learning_rate ×1e+06"
 MAY_DIFFER = {"wall_s", "peak_memory_mb", "trained"}
 
 
@@ -61,7 +61,7 @@ def explored(chosen, as_users_do) -> Explored:
 def test_the_report_has_what_was_found_by_whom_and_for_how_much(explored, chosen):
     found = explored.report
     assert found["task"] == "explore" and found["metric"] == "negative loss"
-    assert found["strategies"] == ["as the recipe says", "learning_rate 3", "learning_rate 10, freeze encoder", WILD]
+    assert found["strategies"] == ["as the recipe says", "learning_rate ×3", "learning_rate ×10, freeze encoder", WILD]
     assert (found["budget"], found["segment_steps"]) == (110, 10)
     assert found["sizes"] == {"train": 96, "test": 32, "search": 32}
     assert set(found["seeds"]) == set(prng.STREAMS)
