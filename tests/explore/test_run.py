@@ -98,7 +98,7 @@ def test_pictures_show_something_and_the_report_names_them(explored):
         assert f"]({name}.png)" in text
         pixels = imread(explored.folder.plot(name))
         assert pixels.shape[0] > 150 and pixels.shape[1] > 400 and pixels.std() > 0.02
-    for line in (*report.verdict(explored.result), "| 2 | learning\\_rate 10, freeze encoder |", "96 train"):
+    for line in (*report.verdict(explored.result), "| 2 | learning\\_rate ×10, freeze encoder |", "96 train"):
         assert line in text
     assert f"jaxft train {explored.folder.path / 'schedule.yaml'}" in text
 
