@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,17 +49,22 @@ def refused(tmp_path, monkeypatch):
     return go
 
 
-def test_these_are_the_shipped_recipes_and_each_can_be_set_up():
+def test_these_are_the_shipped_recipes_and_each_can_be_set_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no run lies
     assert recipes.names(recipes.RL) == [
         "acrobot", "cartpole", "cartpole_ppo", "connect_four", "gridworld", "pendulum", "tic_tac_toe",
-        "twenty_questions_clone",
+        "twenty_questions_clone", "twenty_questions_encoder",
     ]  # fmt: skip
     for name in recipes.names(recipes.RL):
         path = recipes.find(name, recipes.RL)
         chosen = recipe.load(path, RlRecipe)
         assert recipe.from_tree(recipe.to_tree(chosen), "again", RlRecipe) == chosen
         assert chosen.out == f"runs/{name}" and f"# command:  jaxft rl {name}\n" in path.read_text()
-        if chosen.rl.agent != "alphazero":
+        if chosen.rl.begin_with:  # another recipe's run, which has to be there
+            assert Path(chosen.rl.begin_with).name in recipes.names(recipes.RL)
+            with pytest.raises(UserError, match=f"{chosen.rl.begin_with}: holds no agent"):
+                set_up(chosen)
+        elif chosen.rl.agent != "alphazero":
             assert set_up(chosen).rounds >= 2
 
 
