@@ -102,8 +102,15 @@ def enumerate_world(name: str, seed: int) -> None:
         "table": table,
     }
     place = RESULTS / f"{PREFIX}{name}{f'_{seed}' if seed else ''}.json"
-    place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    place.write_text(compact(facts), encoding="utf-8")
     print(f"{place}: {played.trained} segments, {facts['seconds']} s")
+
+
+def compact(facts: dict[str, Any]) -> str:
+    """A table as JSON, a line a path."""
+    head = json.dumps({key: value for key, value in facts.items() if key != "table"}, indent=1)
+    rows = ",\n".join(f"  {json.dumps(path)}: {json.dumps(scores)}" for path, scores in facts["table"].items())
+    return f'{head[:-2]},\n "table": {{\n{rows}\n }}\n}}\n'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,8 +28,8 @@ import numpy as np
 import tables
 from peers import machine
 
-from jaxft import prng
-from jaxft.rl import draws, lookahead, players
+from jaxft import draws, prng
+from jaxft.rl import lookahead, players
 from jaxft.rl.envs.board import Board
 from jaxft.rl.players import Player, Score
 from jaxft.rl.selfplay import SelfPlay, Settings, State

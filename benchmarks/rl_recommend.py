@@ -26,7 +26,8 @@ import numpy as np
 import tables
 from peers import machine
 
-from jaxft.rl import bandits, draws, envs
+from jaxft import draws
+from jaxft.rl import bandits, envs
 from jaxft.rl.envs.arms import MEANS, Arms
 from jaxft.rl.envs.recommend import Recommend
 

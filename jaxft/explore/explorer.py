@@ -20,10 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft import prng
+from jaxft import draws, prng
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path, Spent
-from jaxft.rl import draws
 from jaxft.search.asked import Asked, Asking, no_root, outcome
 from jaxft.search.grown import Grown
 from jaxft.search.policies import Expected

@@ -260,11 +260,8 @@ def seen(world: OnDevice, account: Account, words: prng.Words, keep_mb: float) -
     count = turns(account)
     if count < 1:
         return {}
-    size = (
-        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(world.initial)))
-        * (count + 1)
-        / 2**20
-    )
+    leaves = jax.tree.leaves(jax.eval_shape(world.initial))
+    size = (count + 1) * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / 2**20
     if size > keep_mb:
         what = f"{count + 1} states of a search on the device take {size:,.0f} MB"
         raise UserError("explore.keep_mb", what, f"at least that, or explore.place: host; it is {keep_mb:,.0f}")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 
 BEAM = 8
 WEIGHT = {"action": 1.0, "depth": 1.0, "both": 0.5, "pair": 0.5, "slope": 0.5, "slope_by_depth": 0.5}

@@ -24,7 +24,9 @@ from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import MCTS, play
 from jaxft.explore.setup import metric_of, set_up, set_up_of
 from jaxft.explore.world import Training
+from jaxft.recipe import Recipe
 from jaxft.report.run_folder import RunFolder
+from jaxft.search.grown import Grown
 from jaxft.strategy import segment
 from jaxft.train.clock import Clock
 from jaxft.train.resume import identify
@@ -118,7 +120,7 @@ def _on_device(
     return {path: {metric: sign * score} for path, score in scores.items()}
 
 
-def explorer_tree(chosen: ExploreRecipe, searched: Training):
+def explorer_tree(chosen: ExploreRecipe, searched: Training) -> Grown:
     """The explorer's tree, grown once more from the scores that are known."""
     words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
     explorer = Explorer(Account(searched, budget(chosen, searched)), prng.path_words(words, MCTS))
@@ -144,7 +146,7 @@ def _confirm(
     return confirm(setup, partial(set_up_of, chosen), world_of, schedules, chosen.explore.confirm_seeds, journal, ran)
 
 
-def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path):
+def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path) -> Recipe:
     """The recipe of the run that a schedule is, which ends with the parameters that the search looked at."""
     strategies, explore = space.strategies(chosen), chosen.explore
     steps = setup.num_steps // explore.segments

@@ -13,11 +13,11 @@ from jaxft import recipe as recipes
 from jaxft.errors import Problem, Problems, UserError
 from jaxft.explore import on_device, space
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
-from jaxft.explore.world import SPLIT, looks_worth, metrics_of
+from jaxft.explore.world import SPLIT, looks_worth
 from jaxft.recipe import Recipe
 from jaxft.strategy import Strategy, segment
 from jaxft.train import segments
-from jaxft.train.setup import Setup
+from jaxft.train.setup import Setup, metrics
 from jaxft.train.setup import set_up as set_up_run
 
 
@@ -80,7 +80,7 @@ def _check_splits(setup: Setup, problems: Problems) -> None:
 
 
 def _check_metric(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> None:
-    known, metric = metrics_of(setup), chosen.explore.metric
+    known, metric = metrics(setup.task, setup.corpus), chosen.explore.metric
     if metric is not None and metric not in known:
         near = difflib.get_close_matches(metric, known, n=1)
         fix = f"did you mean `{near[0]}`?" if near else ""

@@ -17,15 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.errors import Problems
-from jaxft.evaluate.predict import Predictions, Predictor
-from jaxft.evaluate.score import score
+from jaxft.evaluate.predict import Predictions
 from jaxft.explore.account import Path
 from jaxft.explore.journal import Journal
 from jaxft.report.progress import Progress
 from jaxft.strategy import Strategy, segment
 from jaxft.train import step
-from jaxft.train.setup import Setup
+from jaxft.train.loop import Evaluator
+from jaxft.train.setup import Setup, metrics
 from jaxft.train.step import State
 from jaxft.train.stepper import Stepper
 
@@ -39,13 +38,6 @@ def looks_worth(setup: Setup) -> float:
     train = setup.datasets["train"].encoded
     tokens_a_step = float(train.piece_lengths.sum()) / train.num_examples * setup.recipe.train.batch_size
     return looked / tokens_a_step / 3
-
-
-def metrics_of(setup: Setup) -> tuple[str, ...]:
-    """The metrics that there are on a task."""
-    one = setup.corpus.splits["train"].take([0])
-    gold = one.labels if one.is_tagged else np.asarray(setup.task.targets(one, setup.labels, Problems())).astype(int)
-    return (*setup.task.score(gold, gold, setup.labels), "loss")
 
 
 def _are_numbers(predictions: Predictions) -> bool:
@@ -77,8 +69,7 @@ class Training:
         self.strategies = tuple(strategies)
         self._setup, self._metric, self._journal = setup, metric, journal
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
-        multi_label = setup.recipe.data.multi_label
-        self._predictor = Predictor(setup.model(training=False), setup.task, multi_label=multi_label)
+        self._evaluator = Evaluator(setup)
         trainable, self._frozen = setup.split()
         self._root = self._stepper.place(step.init(trainable, self._stepper.optimiser))
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
@@ -115,14 +106,12 @@ class Training:
 
     def scores_on(self, split: str, path: Path) -> dict[str, float]:
         """All metrics on a split; NaN where training diverged."""
-        setup, examples = self._setup, self._setup.corpus.splits[split]
         self.state(path)  # which tells
         if not any(path[: len(one)] == one for one in self.diverged):
-            num_words = [len(text) for text in examples.texts] if examples.is_tagged else []
-            predictions = self._predictor(self.params(path), setup.datasets[split], setup.widths, num_words)
+            predictions = self._evaluator.predict(split, self.params(path))
             if _are_numbers(predictions):
-                return score(setup.task, examples, predictions, setup.labels).scores
-        return dict.fromkeys(metrics_of(setup), np.nan)
+                return self._evaluator.judge(split, predictions).scores
+        return dict.fromkeys(metrics(self._setup.task, self._setup.corpus), np.nan)
 
     def _look(self, path: Path) -> dict[str, float]:
         found = self.scores_on(SPLIT, path)

@@ -19,9 +19,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxft import prng
+from jaxft import draws, prng
 from jaxft.mesh import devices
-from jaxft.rl import draws, lookahead, players, rollout
+from jaxft.rl import lookahead, players, rollout
 from jaxft.rl.agents.base import Group, Learner
 from jaxft.rl.env import Env
 from jaxft.rl.networks import Output

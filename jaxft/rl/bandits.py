@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 from jaxft.rl.env import Outcome
 
 RESET, STEP, CHOICE = 0, 1, 2

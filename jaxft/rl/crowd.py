@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxft import draws
 from jaxft.mesh import devices
 from jaxft.mesh.devices import DATA
-from jaxft.rl import draws
 from jaxft.rl.alphazero import SelfPlayProgram
 from jaxft.rl.program import Program, Report, State
 from jaxft.rl.setup import Setup

@@ -7,7 +7,6 @@ gradient. Dropout is off: what acts and what learns is the same function.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,7 @@ class Encoder:
         return config, params
 
     def _cut(self, built: tuple[Any, dict[str, Any]]) -> tuple[dict[str, Any], Partition, Any]:
-        config, params = built
-        config = dataclasses.replace(config, num_hidden_layers=self._layers)
-        layers = jax.tree.map(lambda x: x[: self._layers], params["encoder"]["layers"])
-        params = {**params, "encoder": {**params["encoder"], "layers": layers}}
+        config, params = model_folder.cut(*built, self._layers, "rl.network.layers")
         return params, partition(self._freeze, params, self._layers), config
 
     def init(self, words: prng.Words) -> tuple[Flat, Flat]:

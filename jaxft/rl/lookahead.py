@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 from jaxft.search.env import Root, Step
 from jaxft.search.policies import Policy
 from jaxft.search.tree_search import Found, tree_search

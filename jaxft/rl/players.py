@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft.rl import draws, lookahead
+from jaxft import draws
+from jaxft.rl import lookahead
 from jaxft.rl.lookahead import Evaluate, Game, Lookahead
 from jaxft.search.policies import Policy
 

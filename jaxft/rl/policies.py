@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 
 Policy = Callable[[Array, Array, Array], Array]
 """(values [..., A], level [], valid bool [..., A]) -> log-probabilities [..., A]."""

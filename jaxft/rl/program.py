@@ -21,10 +21,11 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxft import draws
 from jaxft.mesh import devices
 from jaxft.mesh.devices import DATA
-from jaxft.rl import draws, schedules
 from jaxft.rl import rollout as rollouts
+from jaxft.rl import schedules
 from jaxft.rl.agents.base import Agent, Group, Learner
 from jaxft.rl.env import Box, Env
 from jaxft.rl.recipe import RlRecipe

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 
 
 class Buffer(NamedTuple):

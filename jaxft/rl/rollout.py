@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.rl import draws
+from jaxft import draws
 from jaxft.rl.env import Env
 from jaxft.rl.policies import Choice
 

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws, lookahead, positions, symmetries
+from jaxft.rl import lookahead, positions, symmetries
 from jaxft.rl.lookahead import Evaluate, Game, Lookahead
 from jaxft.rl.networks_board import BoardNetwork
 from jaxft.rl.positions import Positions

@@ -14,11 +14,11 @@ import numpy as np
 import optax
 import yaml
 
-from jaxft import prng, recipe
+from jaxft import draws, prng, recipe
 from jaxft.errors import Problems, UserError
 from jaxft.mesh import devices
 from jaxft.recipe import Recipe
-from jaxft.rl import agents, draws, envs
+from jaxft.rl import agents, envs
 from jaxft.rl.agents.base import Agent
 from jaxft.rl.agents.table import TableNetwork
 from jaxft.rl.alphazero import THRESHOLDS, BoardPlayer, SelfPlayProgram

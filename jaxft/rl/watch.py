@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft import prng
+from jaxft import draws, prng
 from jaxft.errors import UserError
-from jaxft.rl import converge, draws, export, rollout, show
+from jaxft.rl import converge, export, rollout, show
 from jaxft.rl.converge import shown
 from jaxft.rl.program import to_env
 from jaxft.rl.setup import EVALUATION

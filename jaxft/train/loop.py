@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxft.data.batches import StepBatch
 from jaxft.data.prefetch import Prefetch
 from jaxft.errors import UserError
-from jaxft.evaluate.predict import Predictor
+from jaxft.evaluate.predict import Predictions, Predictor
 from jaxft.evaluate.score import Scored, score
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
@@ -152,7 +152,14 @@ class Evaluator:
 
     def score(self, split: str, params: Any) -> Scored:
         """params: joined as the partition has them."""
+        return self.judge(split, self.predict(split, params))
+
+    def predict(self, split: str, params: Any) -> Predictions:
+        """What the network says of a split."""
         setup, examples = self._setup, self._setup.corpus.splits[split]
         num_words = [len(text) for text in examples.texts] if examples.is_tagged else []
-        predictions = self._predictor(params, setup.datasets[split], setup.widths, num_words)
-        return score(setup.task, examples, predictions, setup.labels)
+        return self._predictor(params, setup.datasets[split], setup.widths, num_words)
+
+    def judge(self, split: str, predictions: Predictions) -> Scored:
+        """The scores of predictions, which must be numbers."""
+        return score(self._setup.task, self._setup.corpus.splits[split], predictions, self._setup.labels)

@@ -288,13 +288,18 @@ def check_stop_metric(chosen: Recipe, task: Task, found: Corpus) -> None:
     if "dev" not in found.splits and (metric or train.patience):
         name = "stop_metric" if metric else "patience"
         raise UserError(f"train.{name}", "needs a dev set, and there is none", "set data.dev: a source or a fraction")
-    one = found.splits["train"].take([0])
-    gold = one.labels if one.is_tagged else np.asarray(task.targets(one, found.labels, Problems())).astype(int)
-    known = (*task.score(gold, gold, found.labels), "loss")
+    known = metrics(task, found)
     if metric is not None and metric not in known:
         near = difflib.get_close_matches(metric, known, n=1)
         fix = f"did you mean `{near[0]}`?" if near else ""
         raise UserError("train.stop_metric", f"there is no {metric!r}; known: {', '.join(known)}", fix)
+
+
+def metrics(task: Task, found: Corpus) -> tuple[str, ...]:
+    """The metrics that an evaluation of this data gives."""
+    one = found.splits["train"].take([0])
+    gold = one.labels if one.is_tagged else np.asarray(task.targets(one, found.labels, Problems())).astype(int)
+    return (*task.score(gold, gold, found.labels), "loss")
 
 
 def dtype_of(name: str) -> Any:

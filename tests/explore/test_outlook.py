@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxft import prng
+from jaxft import draws, prng
 from jaxft.explore import outlook
 from jaxft.explore.outlook import BEAM, WEIGHT, Outlook, Seen, Shape
-from jaxft.rl import draws
 
 SHAPE = Shape(num_actions=3, depth=3)
 WORDS = prng.device_words(prng.stream("explore", 0))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxft.rl import agents, draws, replay
+from jaxft import draws
+from jaxft.rl import agents, replay
 from jaxft.rl.agents.actor_critic import Experience, Ppo, Reinforce, advantages, in_passes, log_probs_of, normalised
 from jaxft.rl.agents.base import Group, Learner
 from jaxft.rl.agents.clone import Clone, Trace

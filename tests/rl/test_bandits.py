@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import bandits, draws, envs
+from jaxft.rl import bandits, envs
 from jaxft.rl.bandits import Counts, Feedback, Linear, counting, linear
 from jaxft.rl.envs.arms import MEANS, Arms
 

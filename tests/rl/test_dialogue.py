@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws, envs
+from jaxft.rl import envs
 from jaxft.rl.dialogue_play import GUESS, Game
 from jaxft.rl.envs.dialogue import QUESTIONS, State, TwentyQuestions, note_texts, turn_texts
 

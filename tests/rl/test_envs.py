@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws, envs
+from jaxft.rl import envs
 from jaxft.rl.env import Box, Discrete, Env
 from jaxft.rl.envs import board, control, grid, host
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft import recipe, recipes
+from jaxft import draws, recipe, recipes
 from jaxft.errors import UserError
-from jaxft.rl import draws, envs
+from jaxft.rl import envs
 from jaxft.rl.envs.label_bandit import LabelBandit, recipe_for
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxft.rl import draws, policies
+from jaxft import draws
+from jaxft.rl import policies
 from jaxft.rl.policies import POLICIES
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import bandits, draws, envs
+from jaxft.rl import bandits, envs
 from jaxft.rl.envs.label_bandit import recipe_for
 from jaxft.rl.envs.recommend import SLATE, Recommend, RecommendSlate, of_items
 from jaxft.rl.item_features import embed, principal, some_texts

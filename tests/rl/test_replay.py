@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from jaxft.rl import draws, replay
+from jaxft import draws
+from jaxft.rl import replay
 
 WORDS = jax.random.key_data(jax.random.key(8))
 

@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from jaxft import draws
 from jaxft.errors import UserError
 from jaxft.report.run_folder import RunFolder
-from jaxft.rl import converge, draws, export, report
+from jaxft.rl import converge, export, report
 from jaxft.rl.converge import Score
 from jaxft.rl.env import Box
 from jaxft.rl.program import to_env

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.rl import draws, envs, policies, rollout
+from jaxft import draws
+from jaxft.rl import envs, policies, rollout
 from jaxft.rl.env import Env
 from jaxft.rl.rollout import NOT_BAD, RESET, STEP, Actors, Seen, Words
 from tests.rl.worlds import Walk

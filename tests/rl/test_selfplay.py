@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws, lookahead, players, positions, symmetries
+from jaxft.rl import lookahead, players, positions, symmetries
 from jaxft.rl.envs.board import Board
 from jaxft.rl.lookahead import Lookahead
 from jaxft.rl.selfplay import SelfPlay, Settings

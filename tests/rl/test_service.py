@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws, envs
+from jaxft.rl import envs
 from jaxft.rl.envs.service import (
     FIRST_TURN,
     INTENTS,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jaxft import recipe, recipes
+from jaxft import draws, recipe, recipes
 from jaxft.errors import UserError
-from jaxft.rl import crowd, draws, envs
+from jaxft.rl import crowd, envs
 from jaxft.rl import run as runs
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.setup import EVALUATION, TRAINING, observation_of, set_up

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxft import recipe
-from jaxft.rl import draws, rollout
+from jaxft import draws, recipe
+from jaxft.rl import rollout
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.recipe import RlRecipe
 from jaxft.rl.setup import Setup

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.rl import draws, policies
+from jaxft import draws
+from jaxft.rl import policies
 from jaxft.rl.agents.base import Group, Learner, Loss
 from jaxft.rl.env import Box, Discrete
 from jaxft.rl.networks import Network, Output

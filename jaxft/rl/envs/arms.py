@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws
 from jaxft.rl.bandits import Feedback, Offer
 from jaxft.rl.env import Discrete, Outcome
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.envs.control import lenient, strong
 

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws
 from jaxft.rl.dialogue_play import Game
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.utterances import Utterances

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws
 from jaxft.rl.env import Discrete, Outcome
 
 NAMES = {"gridworld": "a slippery way to a goal past a pit, 11 states; solved exactly"}

@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft import recipe, recipes, tasks
+from jaxft import draws, recipe, recipes, tasks
 from jaxft.data import corpus
 from jaxft.data.encode import Encoded, encode
 from jaxft.errors import Problems, UserError
 from jaxft.recipe import Data, Recipe
-from jaxft.rl import draws
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.utterances import Observation, tokenizer_of
 

@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft import draws
 from jaxft.errors import UserError
 from jaxft.recipe import Recipe
-from jaxft.rl import draws
 from jaxft.rl.bandits import Feedback, Offer
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.envs.label_bandit import recipe_for

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft import draws
 from jaxft.errors import UserError
-from jaxft.rl import draws
 from jaxft.rl.env import Discrete, Outcome
 from jaxft.rl.service_play import Desk
 from jaxft.rl.utterances import Utterances

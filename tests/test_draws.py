@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxft.rl import draws
+from jaxft import draws
 
 WORDS = jax.random.key_data(jax.random.key(3, impl="threefry2x32"))
 MANY = draws.fold_in(WORDS, jnp.arange(500))
