@@ -30,14 +30,15 @@ from jaxft.report.env import environment
 from jaxft.report.run_folder import RunFolder
 from jaxft.train.setup import set_up
 
+PREFIX_LIVE = "explore_live_"
 BUDGET_RUNS = 16
 """Whole runs that the budget pays for, each scored once."""
 
 
 def run_world(folder: Path, name: str, seed: int, fresh_seeds: int) -> None:
-    """All searchers in one world, and the confirmations; writes result.json."""
-    place = folder / f"{name}_{seed}"
-    if (place / "result.json").is_file():
+    """All searchers in one world, and the confirmations; writes the world's result."""
+    place, result = folder / f"{name}_{seed}", RESULTS / f"{PREFIX_LIVE}{name}_{seed}.json"
+    if result.is_file():
         return
     records = RunFolder(place).create(resume=True)
     journal = Journal(records)
@@ -66,16 +67,28 @@ def run_world(folder: Path, name: str, seed: int, fresh_seeds: int) -> None:
         best = account.best()
         assert best is not None
         tests = [scores[metric] for scores in found[best.path]]
-        sightings = [(one.spent, one.path, one.score) for one in account.sightings]
-        rows[searcher] = {"path": best.path, "search": best.score, "test": tests, "sightings": sightings}
-    RunFolder.write_json(place / "result.json", {"budget": budget, "trained": searched.trained, "searchers": rows})
+        rows[searcher] = {
+            "path": best.path,
+            "search": best.score,
+            "test": tests,
+            "improvements": _improvements(account),
+        }
+    tree = {"environment": environment(), "budget": budget, "trained": searched.trained, "searchers": rows}
+    RunFolder.write_text(result, json.dumps(tree) + "\n")
 
 
-def report(folder: Path) -> None:
+def _improvements(account: Account) -> list[tuple[float, tuple[int, ...], float]]:
+    """(gradient steps spent, schedule, score) of each schedule that was better than all before it."""
+    better = [one for one in account.sightings if account.best(one.spent) == one]
+    return [(round(one.spent, 3), one.path, one.score) for one in better]
+
+
+def report() -> None:
     """Aggregates the worlds that are finished; writes explore_live.json."""
     worlds: dict[str, list[Any]] = {}
-    for path in sorted(folder.glob("*/result.json")):
-        worlds.setdefault(path.parent.name.rpartition("_")[0], []).append(json.loads(path.read_text()))
+    for path in sorted(RESULTS.glob(f"{PREFIX_LIVE}*.json")):
+        name = path.stem.removeprefix(PREFIX_LIVE).rpartition("_")[0]
+        worlds.setdefault(name, []).append(json.loads(path.read_text()))
     words = prng.stream("bootstrap", 0)
     tree: dict[str, Any] = {"environment": environment(), "budget_runs": BUDGET_RUNS, "worlds": {}}
     for name, found in worlds.items():
@@ -121,13 +134,13 @@ def _share(found: list[Any], rival: str) -> list[float | None]:
     shares = []
     for one in found:
         level = one["searchers"][rival]["search"]
-        reached, needed = (_steps_to(one["searchers"][who]["sightings"], level) for who in (MCTS, rival))
+        reached, needed = (_steps_to(one["searchers"][who]["improvements"], level) for who in (MCTS, rival))
         shares.append(round(reached / needed, 3) if np.isfinite(reached) else None)
     return shares
 
 
-def _steps_to(sightings: list[Any], level: float) -> float:
-    return next((spent for spent, _, score in sightings if score >= level), np.inf)
+def _steps_to(improvements: list[Any], level: float) -> float:
+    return next((spent for spent, _, score in improvements if score >= level), np.inf)
 
 
 def _rounded(estimate: statistics.Estimate) -> list[float]:
@@ -147,7 +160,7 @@ def main() -> None:
     for seed in range(args.seeds if args.what == "run" else 0):
         for name in args.worlds:
             run_world(args.folder, name, seed, args.fresh_seeds)
-    report(args.folder)
+    report()
 
 
 if __name__ == "__main__":

@@ -125,6 +125,10 @@ class Table:
     score_steps: float
     room: int = 2**30
 
+    @property
+    def num_listed(self) -> int:
+        return self.num_actions
+
     @classmethod
     def read(cls, path: Path, *, is_free: bool) -> Table:
         """is_free: a look at the dev score costs nothing."""

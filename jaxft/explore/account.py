@@ -29,6 +29,12 @@ class World(Protocol):
         ...
 
     @property
+    def num_listed(self) -> int:
+        """How many of them may be tried anywhere from the start; the rest were drawn at random, and a place that is
+        come to more often is worth more of them."""
+        ...
+
+    @property
     def depth(self) -> int:
         """Segments of a whole run."""
         ...

@@ -27,7 +27,7 @@ from jaxft.search.asked import Asked, Asking, no_root, outcome
 from jaxft.search.grown import Grown
 from jaxft.search.policies import Expected
 from jaxft.search.reanalyse import reanalyse
-from jaxft.search.tree import NONE
+from jaxft.search.tree import NONE, Nodes
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,23 @@ def made_up(worst: Any, best: Any, xp: Any = np) -> Any:
 
 
 class Explorer:
-    """Searches one world, segment by segment."""
+    """Searches one world. settles: whether it settles one segment after the other, each when its share of the budget is
+    spent, as in a game that moves on: from then on it searches below it alone, with all that was seen there."""
 
-    def __init__(self, account: Account, words: prng.Words, settings: Settings = Settings()) -> None:
+    def __init__(
+        self, account: Account, words: prng.Words, settings: Settings = Settings(), *, settles: bool = False
+    ) -> None:
         world = account.world
+        self._settles = settles
         self.account, self._words, self._settings = account, prng.device_words(words), settings
-        self._shape = outlook.Shape(world.num_actions, world.depth)
         self._room = 1 + max(1, turns(account))
-        self._next = compiled(self._shape, self._room, settings)
+        shape = outlook.Shape(world.num_actions, world.depth)
+        self._next = compiled(shape, world.num_listed, self._room, settings)
         self._states = Checkpoints(world.room)
         self.paths: list[Path] = [()]
         """By number of the node."""
+        self.settled: Path = ()
+        """What is no longer searched."""
 
     def search(self) -> None:
         """Until the budget is spent, or every schedule was seen. Raises Spent."""
@@ -130,7 +136,24 @@ class Explorer:
             gain, is_over = scores.add(parent, self.account.score(path))
             assert int(asked.node[0]) == len(self.paths)
             self.paths.append(path)
+            if self._settles and not self._settle():
+                return
             self.found = self._next.go_on(self._words, self.found, gain, is_over)
+
+    def _settle(self) -> bool:
+        """The segments whose share of the budget is spent become those of the best schedule seen. Whether something is
+        left to be searched."""
+        account, best = self.account, self.account.best()
+        due = int(account.world.depth * account.spent / account.budget)
+        while best is not None and len(self.settled) < min(due, account.world.depth - 1):
+            node, action = self.paths.index(self.settled), best.path[len(self.settled)]
+            nodes = self.found.tree.nodes
+            others = nodes.valid.at[node].set(jnp.arange(nodes.valid.shape[1]) == action)
+            self.found = self.found._replace(tree=self.found.tree.replace(nodes=nodes.replace(valid=others)))
+            self.settled = (*self.settled, action)
+            if nodes.child_solved[node, action]:
+                return False
+        return True
 
     def grown(self) -> Grown:
         """Searches, and gives the tree with what was seen alone: a node's value is the best score below it, less the
@@ -160,35 +183,41 @@ class Steps(NamedTuple):
 
 
 _CACHE: dict[Any, Steps] = {}
+_FAR = 2.0**117
+"""More than any return, and little enough to add up."""
+_WIDENING = np.uint32(2**32 - 1)
+"""Folded into words; other draws fold in numbers of turns."""
 
 
-def compiled(shape: outlook.Shape, room: int, settings: Settings) -> Steps:
+class Kind(NamedTuple):
+    """What kind of world it is, for which a simulation is compiled."""
+
+    shape: outlook.Shape
+    num_listed: int
+    room: int
+    settings: Settings
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(Expected(), self.room, max_depth=self.shape.depth)
+
+
+def compiled(shape: outlook.Shape, num_listed: int, room: int, settings: Settings) -> Steps:
     """The device's part of a simulation, compiled once for each kind of world."""
-    key = (shape, room, settings)
-    if key not in _CACHE:
-        asking = Asking(Expected(), room, max_depth=shape.depth)
-        _CACHE[key] = Steps(
-            jax.jit(partial(_begin, asking, shape, room, settings)),
-            jax.jit(partial(_go_on, asking, shape, settings), donate_argnums=1),
-        )
-    return _CACHE[key]
+    kind = Kind(shape, num_listed, room, settings)
+    if kind not in _CACHE:
+        _CACHE[kind] = Steps(jax.jit(partial(_begin, kind)), jax.jit(partial(_go_on, kind), donate_argnums=1))
+    return _CACHE[kind]
 
 
-def _begin(asking: Asking, shape: outlook.Shape, room: int, settings: Settings, words: Array) -> Search:
-    tree, _ = asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, shape.num_actions))
-    seen, gained = outlook.nothing_seen(room), jnp.zeros(room)
-    return _ask(asking, shape, settings, words, tree, seen, gained, jnp.int32(0))
+def _begin(kind: Kind, words: Array) -> Search:
+    tree, _ = kind.asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, kind.shape.num_actions))
+    seen, gained = outlook.nothing_seen(kind.room), jnp.zeros(kind.room)
+    return _ask(kind, words, tree, seen, gained, jnp.int32(0))
 
 
-def _go_on(
-    asking: Asking,
-    shape: outlook.Shape,
-    settings: Settings,
-    words: Array,
-    now: Search,
-    gain: Array,
-    is_over: Array,
-) -> Search:
+def _go_on(kind: Kind, words: Array, now: Search, gain: Array, is_over: Array) -> Search:
+    shape = kind.shape
     nodes, node, parent = now.tree.nodes, now.asked.node[0], now.asked.parent[0]
     depth = nodes.depths[parent]
     before = jnp.where(parent == 0, shape.num_actions, nodes.actions[parent])
@@ -196,20 +225,12 @@ def _go_on(
     gained = now.gained.at[node].set(now.gained[parent] + gain)
     done = (nodes.depths[node][None] == shape.depth) | is_over
     step = outcome(gain[None], jnp.zeros(1), jnp.zeros((1, shape.num_actions)), done)
-    tree = asking.tell(now.tree, now.asked, step)
-    return _ask(asking, shape, settings, words, tree, seen, gained, now.turn + 1)
+    tree = kind.asking.tell(now.tree, now.asked, step)
+    return _ask(kind, words, tree, seen, gained, now.turn + 1)
 
 
-def _ask(
-    asking: Asking,
-    shape: outlook.Shape,
-    settings: Settings,
-    words: Array,
-    tree: Grown,
-    seen: outlook.Seen,
-    gained: Array,
-    turn: Array,
-) -> Search:
+def _ask(kind: Kind, words: Array, tree: Grown, seen: outlook.Seen, gained: Array, turn: Array) -> Search:
+    shape, settings = kind.shape, kind.settings
     drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, seen, prior=settings.prior, noise=settings.noise)
     nodes = tree.nodes
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
@@ -217,14 +238,29 @@ def _ask(
     to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
     expected = expected - (settings.price * drawn.scale * to_go)[:, None]
     left = nodes.num_nodes - 1 - turn
+    expected = _opened(kind, words, nodes, expected)
     expected = jnp.where(to_go[:, None] > left, -jnp.inf, expected)  # what cannot be finished is not begun
     is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)[None]
-    expected = jnp.where(is_first_run, jnp.finfo(expected.dtype).max / 2**10, expected)
+    expected = jnp.where(is_first_run, _FAR, expected)
     tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))
-    tree, asked = asking.ask(tree, jnp.zeros(1))  # the policy draws nothing
+    tree, asked = kind.asking.ask(tree, jnp.zeros(1))  # the policy draws nothing
     return Search(tree, seen, gained, asked, turn)
 
 
-def explore(account: Account, words: prng.Words) -> None:
+def _opened(kind: Kind, words: Array, nodes: Nodes, expected: Array) -> Array:
+    """Progressive widening (Coulom 2007): of the actions that were drawn a node opens as many as the root of its
+    visits, in an order of its own. The others come when nothing else is left. expected: f [R, A]."""
+    drawn = kind.shape.num_actions - kind.num_listed
+    if not drawn:
+        return expected
+    each = draws.fold_in(draws.fold_in(words, _WIDENING), jnp.arange(nodes.num_nodes))
+    order = jnp.argsort(jnp.argsort(draws.bits(each, drawn), axis=-1), axis=-1)
+    width = jnp.ceil(jnp.sqrt(nodes.visits.astype(jnp.float32)))[:, None]
+    listed, others = expected[:, : kind.num_listed], expected[:, kind.num_listed :]
+    others = jnp.where(order < width, others, -_FAR * (1 + order / drawn))
+    return jnp.concatenate([listed, others], axis=-1)
+
+
+def explore(account: Account, words: prng.Words, *, settles: bool = False) -> None:
     """The explorer as the rivals are: spends an account. Raises Spent."""
-    Explorer(account, words).search()
+    Explorer(account, words, settles=settles).search()

@@ -60,9 +60,17 @@ class OnDevice:
     """
 
     def __init__(
-        self, setup: Setup, strategies: Sequence[Strategy], *, depth: int, segment_steps: int, metric: str
+        self,
+        setup: Setup,
+        strategies: Sequence[Strategy],
+        *,
+        depth: int,
+        segment_steps: int,
+        metric: str,
+        num_listed: int | None = None,
     ) -> None:
         check(setup, metric)
+        self._num_listed = len(strategies) if num_listed is None else num_listed
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self._setup, self._strategies, self._metric = setup, tuple(strategies), metric
         self._rule = Parametric(setup.recipe.optim, setup.num_steps)
@@ -147,7 +155,7 @@ class OnDevice:
 
     def explore(self, words: Array, turns: int, settings: Settings) -> tuple[Search, Array]:
         """The explorer's search of so many segments: (search, scores [turns + 1] by node); to be compiled whole."""
-        steps = compiled(outlook.Shape(self.num_actions, self.depth), turns + 1, settings)
+        steps = compiled(outlook.Shape(self.num_actions, self.depth), self._num_listed, turns + 1, settings)
         root = self.initial()
         runs = jax.tree.map(lambda leaf: jnp.zeros((turns + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), root)
         nothing = jnp.full(turns + 1, jnp.nan)

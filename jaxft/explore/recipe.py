@@ -28,6 +28,26 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Strategies drawn at random, from ranges and lists; an empty one leaves that to the recipe."""
+
+    count: int = 0
+    """Strategies drawn."""
+    learning_rate: tuple[float, ...] = ()
+    """Lowest and highest; all magnitudes are as likely."""
+    weight_decay: tuple[float, ...] = ()
+    """Lowest and highest, as the next three."""
+    label_smoothing: tuple[float, ...] = ()
+    label_noise: tuple[float, ...] = ()
+    token_noise: tuple[float, ...] = ()
+    optimizer: tuple[Literal["adamw", "sgd"], ...] = ()
+    """One of these, as the next three. Each dropout rate and each freeze is a program to be compiled."""
+    dropout: tuple[float, ...] = ()
+    freeze: tuple[str, ...] = ()
+    batch_size: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Explore:
     """What is searched, and for how much."""
 
@@ -35,6 +55,8 @@ class Explore:
     """To choose from in each segment, beside the recipe as it is."""
     grid: Grid = field(default_factory=Grid)
     """More of them."""
+    sample: Sample = field(default_factory=Sample)
+    """Still more, which mcts opens one after the other in each place, the oftener it comes there."""
     segments: int = 4
     """Equal parts of a run."""
     budget: int | None = None
@@ -76,18 +98,39 @@ def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
         problems.add("train.freeze", "a pattern cannot be combined with strategies", "none, encoder or layers:K")
     for number, strategy in enumerate(explore.strategies):
         check_strategy(strategy, f"explore.strategies[{number}]", recipe, problems)
-    in_grid = Problems()
+    of_many = Problems()  # a value is in many of these
     for strategy in space.of_grid(explore.grid):
-        check_strategy(strategy, "explore.grid", recipe, in_grid)
-    problems.errors += dict.fromkeys(in_grid.errors)  # a value is in many combinations
+        check_strategy(strategy, "explore.grid", recipe, of_many)
+    can_draw = _check_sample(explore.sample, problems)
+    if can_draw:
+        for strategy in space.extremes(explore.sample):
+            check_strategy(strategy, "explore.sample", recipe, of_many)
+    problems.errors += dict.fromkeys(of_many.errors)
     if recipe.optim.momentum:
         what = f"{recipe.optim.momentum} has no meaning with strategies, whose sgd takes its momentum from optim.b1"
         problems.add("optim.momentum", what, "0")
-    if len(space.strategies(recipe)) < 2:
+    if can_draw and len(space.strategies(recipe)) < 2:
         problems.add("explore.strategies", "there is nothing to choose from beside the recipe as it is", _EXAMPLE)
     steps = recipe.train.steps
     if steps is not None and explore.segments > steps >= 1:
         problems.add("explore.segments", f"{explore.segments} segments do not fit into {steps} steps")
+
+
+def _check_sample(sample: Sample, problems: Problems) -> bool:
+    """Whether strategies can be drawn."""
+    before = len(problems.errors)
+    at_least(problems, "explore.sample", sample, 0, "count")
+    for name in space.RANGES:
+        values = getattr(sample, name)
+        if values and not (len(values) == 2 and values[0] <= values[1]):
+            problems.add(f"explore.sample.{name}", f"a lowest and a highest value, not {list(values)}")
+    if sample.learning_rate and not min(sample.learning_rate) > 0:
+        problems.add("explore.sample.learning_rate", f"must be positive, is {min(sample.learning_rate)}")
+    if sample.count and dataclasses.replace(sample, count=0) == Sample():
+        problems.add(
+            "explore.sample", f"there is nothing to draw {sample.count} strategies from", "learning_rate: [0.1, 10]"
+        )
+    return len(problems.errors) == before
 
 
 _EXAMPLE = "such as `grid: {learning_rate: [0.3, 1, 3]}`"

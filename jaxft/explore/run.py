@@ -21,7 +21,7 @@ from jaxft.explore.journal import Journal, Scores
 from jaxft.explore.progress import Progress
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
-from jaxft.explore.searchers import MCTS, play
+from jaxft.explore.searchers import EXPLORERS, MCTS, play
 from jaxft.explore.setup import metric_of, set_up, set_up_of
 from jaxft.explore.world import Training
 from jaxft.recipe import Recipe
@@ -62,7 +62,7 @@ def run(
             progress.confirms()
             fresh = _confirm(chosen, setup, world_of, accounts, journal, progress)
         result = _result(chosen, setup, searched, accounts, fresh, clock)
-        tree = explorer_tree(chosen, searched) if chosen.explore.searcher == MCTS else None
+        tree = explorer_tree(chosen, searched) if chosen.explore.searcher in EXPLORERS else None
         report.write(folder, result, tree, recipes.dump(schedule_recipe(chosen, setup, result.best.path)))
     if not quiet:
         report.show(result, folder, console)
@@ -83,6 +83,7 @@ def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
         "depth": explore.segments,
         "segment_steps": steps,
         "metric": metric_of(chosen, setup),
+        "num_listed": space.num_listed(chosen),
     }
 
 
@@ -123,8 +124,8 @@ def _on_device(
 def explorer_tree(chosen: ExploreRecipe, searched: Training) -> Grown:
     """The explorer's tree, grown once more from the scores that are known."""
     words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
-    explorer = Explorer(Account(searched, budget(chosen, searched)), prng.path_words(words, MCTS))
-    return explorer.grown()
+    name, account = chosen.explore.searcher, Account(searched, budget(chosen, searched))
+    return Explorer(account, prng.path_words(words, name), settles=EXPLORERS[name]).grown()
 
 
 def _confirm(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from contextlib import suppress
+from functools import partial
 
 from jaxft import prng
 from jaxft.errors import Problems
@@ -13,8 +14,13 @@ from jaxft.explore.explorer import explore
 from jaxft.explore.rivals import RIVALS, Rival
 
 MCTS = "mcts"
+EXPLORERS = {MCTS: False, "mcts_by_segment": True}
+"""Whether they settle."""
 SEARCHERS = {
     MCTS: Rival(explore, "tree search with a model of what segments bring", "Coulom 2006; Thompson 1933"),
+    "mcts_by_segment": Rival(
+        partial(explore, settles=True), "the same, settling one segment after the other", "Coulom 2006; Thompson 1933"
+    ),
     **RIVALS,
 }
 

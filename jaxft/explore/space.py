@@ -1,15 +1,25 @@
-"""The strategies that a search chooses from: the recipe as it is, those that it lists, and a grid's."""
+"""The strategies that a search chooses from: the recipe as it is, those that it lists, a grid's, and some drawn at
+random, each from an address of its own."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
+from jaxft import prng
+from jaxft import recipe as recipes
+from jaxft.explore import draws
 from jaxft.strategy import Strategy
 
 if TYPE_CHECKING:
-    from jaxft.explore.recipe import ExploreRecipe, Grid
+    from jaxft.explore.recipe import ExploreRecipe, Grid, Sample
+
+RANGES = ("learning_rate", "weight_decay", "label_smoothing", "label_noise", "token_noise")
+"""Of a sample, given as a lowest and a highest value; the others are lists."""
+_DIGITS = 3
+"""Significant digits of what is drawn."""
 
 
 def strategies(recipe: ExploreRecipe) -> tuple[Strategy, ...]:
@@ -25,7 +35,47 @@ def places(recipe: ExploreRecipe) -> dict[Strategy, str]:
         found.setdefault(one, f"explore.strategies[{number}]")
     for one in of_grid(explore.grid):
         found.setdefault(one, "explore.grid")
+    for one in drawn(recipe):
+        found.setdefault(one, DRAWN)
     return found
+
+
+DRAWN = "explore.sample"
+
+
+def num_listed(recipe: ExploreRecipe) -> int:
+    """Strategies before those that are drawn."""
+    return sum(where != DRAWN for where in places(recipe).values())
+
+
+def drawn(recipe: ExploreRecipe) -> list[Strategy]:
+    """Strategies at random; the n-th is the same however many there are."""
+    words = prng.path_words(prng.stream("explore", recipes.stream_seeds(recipe)["explore"]), "strategies")
+    sample = recipe.explore.sample
+    return [_draw(sample, draws.fold(words, number)) for number in range(sample.count)]
+
+
+def _draw(sample: Sample, words: prng.Words) -> Strategy:
+    chosen: dict[str, Any] = {}
+    for name, values in _given(sample).items():
+        own = prng.path_words(words, name)
+        if name not in RANGES:
+            chosen[name] = values[int(draws.integers(own, 1, len(values))[0])]
+            continue
+        share = float(draws.integers(own, 1, 2**32)[0]) / 2**32
+        low, high = (math.log(value) if name == "learning_rate" else value for value in values)
+        value = low + share * (high - low)
+        chosen[name] = float(f"{math.exp(value) if name == 'learning_rate' else value:.{_DIGITS}g}")
+    return Strategy(**chosen)
+
+
+def extremes(sample: Sample) -> list[Strategy]:
+    """Strategies that have, between them, every end of a range and every value of a list."""
+    return [Strategy(**{name: value}) for name, values in _given(sample).items() for value in values]
+
+
+def _given(sample: Sample) -> dict[str, tuple[Any, ...]]:
+    return {name: listed for name, listed in dataclasses.asdict(sample).items() if name != "count" and listed}
 
 
 def of_grid(grid: Grid) -> list[Strategy]:

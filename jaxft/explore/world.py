@@ -51,7 +51,8 @@ class Training:
     """The world of a setup's runs; a `World`.
 
     setup: of runs with segments, `depth * segment_steps` steps long. metric: of the task, or `loss`, which counts
-    negative. keep_mb: for states, beside the root's. journal: records what is computed, and has what was.
+    negative. num_listed: strategies before those that are drawn; none: all. keep_mb: for states, beside the root's.
+    journal: records what is computed, and has what was.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Training:
         depth: int,
         segment_steps: int,
         metric: str,
+        num_listed: int | None = None,
         keep_mb: float = 2048,
         journal: Journal | None = None,
     ) -> None:
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self.strategies = tuple(strategies)
+        self.num_listed = self.num_actions if num_listed is None else num_listed
         self._setup, self._metric, self._journal = setup, metric, journal
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
         self._evaluator = Evaluator(setup)

@@ -47,9 +47,9 @@ def words(seed: int) -> prng.Words:
     return prng.stream("explore", seed)
 
 
-def searched(world: Table, budget: float = WHOLE, seed: int = 0) -> Explorer:
+def searched(world: Table, budget: float = WHOLE, seed: int = 0, **how: Any) -> Explorer:
     """The room is that of a budget for everything, which changes nothing but how often something compiles."""
-    explorer = Explorer(Account(world, max(budget, WHOLE)), words(seed))
+    explorer = Explorer(Account(world, max(budget, WHOLE)), words(seed), **how)
     explorer.account.budget = budget
     with contextlib.suppress(Spent):
         explorer.search()
@@ -205,6 +205,65 @@ def test_it_beats_random_schedules_by_far():
     difference = np.array(regret["random_schedule"]) - np.array(regret[MCTS])
     assert ours < 0.5 * theirs
     assert difference.mean() > 3 * difference.std() / np.sqrt(len(difference))
+
+
+# --- settling one segment after the other -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [120, 200, 300])
+def test_what_is_settled_is_searched_no_more(budget):
+    """With room for all states the n-th node is seen when 1 + 11 n steps are spent."""
+    for seed in range(5):
+        explorer = searched(Small(seed), budget, seed, settles=True)
+        settled, best = explorer.settled, explorer.account.best()
+        assert best is not None and settled and best.path[: len(settled)] == settled
+        for number, path in enumerate(explorer.paths):
+            before = DEPTH * (1 + 11 * (number - 1)) / budget
+            if number > DEPTH:  # there is a whole run to settle by
+                due = min(int(before), len(settled), len(path))
+                assert path[:due] == settled[:due], (path, settled)
+
+
+def test_settling_keeps_what_was_seen_and_ends_where_nothing_is_left():
+    explorer, free = (searched(Small(), 300, settles=settles) for settles in (True, False))
+    assert explorer.paths[:8] == free.paths[:8], "until the first share of the budget is spent"
+    assert explorer.paths == searched(Small(), 300, settles=True).paths
+    below = {path for path in explorer.paths if path[: len(explorer.settled)] == explorer.settled}
+    assert len(below) == sum(ACTIONS**more for more in range(DEPTH - len(explorer.settled) + 1))
+    assert explorer.account.left > 11, "there was nothing left to be seen"
+
+
+# --- actions that were drawn ------------------------------------------------------------------------------------------
+
+
+class Drawn(Small):
+    """Its first action is listed, the others were drawn."""
+
+    def __init__(self, seed: int = 0) -> None:
+        Table.__init__(self, 6, DEPTH, seed=seed)
+        self.num_listed = 1
+
+
+def test_a_place_is_worth_more_of_the_actions_that_were_drawn_the_oftener_it_is_come_to():
+    """As many as the root of the visits: the listed one and three more at 9 visits, and so on."""
+    for seed in range(3):
+        explorer = searched(Drawn(seed), 450, seed)
+        visits: dict[Path, int] = {(): 1}
+        tried: dict[Path, set[int]] = {}
+        for path in explorer.paths[1:]:
+            parent = path[:-1]
+            tried.setdefault(parent, set()).add(path[-1])
+            assert len(tried[parent] - {0}) <= np.ceil(np.sqrt(visits[parent])), path
+            for length in range(len(path)):
+                visits[path[:length]] += 1
+            visits[path] = 1
+        orders = {tuple(sorted(actions)) for actions in tried.values() if len(actions) == 3}
+        assert len(orders) > 1, "each place draws an order of its own"
+
+
+def test_in_the_end_all_that_were_drawn_are_tried():
+    explorer = searched(Drawn(), 1e6)
+    assert len(explorer.paths) == 1 + 6 + 36 + 216 == len(set(explorer.paths))
 
 
 # --- the tree to look at ---------------------------------------------------------------------------------------------

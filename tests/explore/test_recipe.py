@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxft import recipe, recipes
@@ -60,6 +61,51 @@ def test_strategies_are_the_recipes_own_the_listed_and_the_grids_each_once(recip
     }
     assert list(space.places(chosen)) == list(space.strategies(chosen))
     assert space.of_grid(recipe_on("nowhere").explore.grid) == []
+
+
+SAMPLE = {
+    "count": 40,
+    "learning_rate": [0.01, 100.0],
+    "weight_decay": [0.0, 0.5],
+    "freeze": ["none", "encoder"],
+    "batch_size": [4, 8, 16],
+}
+
+
+def test_drawn_strategies_lie_in_their_ranges_and_each_has_an_address(recipe_on):
+    chosen = recipe_on("nowhere", explore={"sample": SAMPLE})
+    drawn = space.drawn(chosen)
+    assert len(set(drawn)) == 40 and space.strategies(chosen)[-40:] == tuple(drawn)
+    assert space.num_listed(chosen) == len(space.strategies(chosen)) - 40 == 4
+    rates = np.log10([one.learning_rate for one in drawn])
+    assert (rates >= -2).all() and (rates <= 2).all()
+    assert 10 <= (rates < 0).sum() <= 30, "the logarithm is uniform: 10 standard deviations are 32"
+    assert all(one.weight_decay is not None and 0 <= one.weight_decay <= 0.5 for one in drawn)
+    assert {one.freeze for one in drawn} == {"none", "encoder"} and {one.batch_size for one in drawn} == {4, 8, 16}
+    assert {one.dropout for one in drawn} == {None}
+    few = recipe_on("nowhere", explore={"sample": {**SAMPLE, "count": 3}})
+    assert space.drawn(few) == drawn[:3]
+    without = recipe_on("nowhere", explore={"sample": {**SAMPLE, "freeze": []}})
+    assert [one.learning_rate for one in space.drawn(without)] == [one.learning_rate for one in drawn]
+    assert space.drawn(recipe_on("nowhere", explore={"sample": SAMPLE}, seed=1)) != drawn
+
+
+def test_what_cannot_be_drawn_is_told(tree_on, tmp_path):
+    def told(**sample: Any) -> str:
+        return "\n".join(problems_of(tree_on(tmp_path / "out", explore={"sample": sample})))
+
+    wrong = told(count=-1, learning_rate=[0.0, 1.0], weight_decay=[0.2, 0.1], label_noise=[0.1])
+    for expected in (
+        "explore.sample.count: must be at least 0, is -1",
+        "explore.sample.learning_rate: must be positive, is 0.0",
+        "explore.sample.weight_decay: a lowest and a highest value, not [0.2, 0.1]",
+        "explore.sample.label_noise: a lowest and a highest value, not [0.1]",
+    ):
+        assert expected in wrong
+    assert "explore.sample: there is nothing to draw 5 strategies from" in told(count=5)
+    assert "explore.sample.batch_size: must lie between 1 and train.batch_size = 16: 99" in told(batch_size=[99])
+    assert "explore.sample.label_noise: is a rate" in told(label_noise=[0.0, 1.5])
+    assert "explore.sample.freeze" in told(count=2, freeze=["layers:9"])
 
 
 # --- what the recipe alone says --------------------------------------------------------------------------------------

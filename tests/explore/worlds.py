@@ -15,7 +15,7 @@ class Table:
     room = 2**30
 
     def __init__(self, num_actions=4, depth=4, segment_steps=10, score_steps=1.0, seed=0):
-        self.num_actions, self.depth = num_actions, depth
+        self.num_actions, self.num_listed, self.depth = num_actions, num_actions, depth
         self.segment_steps, self.score_steps = segment_steps, score_steps
         draw = np.random.default_rng(seed).normal
         self._single, self._pair = draw(size=(depth, num_actions)), draw(size=(depth, num_actions, num_actions))
@@ -43,7 +43,7 @@ class Noise(Table):
 
     def __init__(self, num_actions: int, depth: int):
         super().__init__(0, depth, score_steps=0.0)
-        self.num_actions = num_actions
+        self.num_actions = self.num_listed = num_actions
 
     def score(self, path: Path) -> float:
         self.asked.append(path)
