@@ -33,10 +33,10 @@ from jaxft.search.asked import path_of
 from jaxft.search.env import Step
 from jaxft.strategy import Strategy
 from jaxft.train import optim, parametric, segments, step
-from jaxft.train.parametric import Parametric, Window
+from jaxft.train.parametric import Window
 from jaxft.train.setup import Setup
 from jaxft.train.step import State
-from jaxft.train.stepper import constants_of
+from jaxft.train.stepper import constants_of, rule_of
 from jaxft.train.vocabulary import WORD
 
 METRICS = ("accuracy", "loss")
@@ -73,7 +73,7 @@ class OnDevice:
         self._num_listed = len(strategies) if num_listed is None else num_listed
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self._setup, self._strategies, self._metric = setup, tuple(strategies), metric
-        self._rule = Parametric(setup.recipe.optim, setup.num_steps)
+        self._rule = rule_of(setup)
         trainable, frozen = setup.split()
         self._trainable = trainable
         self._constants = jax.tree.map(jnp.asarray, constants_of(setup, frozen))
@@ -232,6 +232,8 @@ def check(setup: Setup, metric: str) -> None:
     where = "explore.place"
     if metric not in METRICS:
         raise UserError(where, f"on the device the metric is accuracy or loss, not {metric}", "explore.metric, or host")
+    if setup.recipe.segments:
+        raise UserError(where, "on the device a search begins at the start of a run", "explore.begin_with: '', or host")
     if setup.recipe.train.micro_batches != 1:
         raise UserError(where, "on the device a step is one micro-batch", "train.micro_batches: 1, or host")
     if setup.recipe.data.multi_label:

@@ -58,7 +58,11 @@ class Explore:
     sample: Sample = field(default_factory=Sample)
     """Still more, which mcts opens one after the other in each place, the oftener it comes there."""
     segments: int = 4
-    """Equal parts of a run."""
+    """Equal parts of a run, or of what is left of it."""
+    begin_with: str = ""
+    """Folder of a run with segments: the search begins at a checkpoint of it and chooses the rest of that run."""
+    begin_step: int | None = None
+    """Which checkpoint; none: the newest."""
     budget: int | None = None
     """Gradient steps for each searcher, looks at the search split included; none: those of 16 whole runs."""
     searcher: str = "mcts"
@@ -86,14 +90,15 @@ class ExploreRecipe(Recipe):
 
 def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
     explore = recipe.explore
-    at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds")
+    at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds", "begin_step")
     if not explore.keep_mb > 0:
         problems.add("explore.keep_mb", f"must be positive, is {explore.keep_mb}")
     if recipe.data.search is None:
         fix = "a fraction such as 0.1, or a file"
         problems.add("data.search", "nothing to look at while searching; dev and test are for the report", fix)
     if recipe.segments:
-        problems.add("segments", "are what is searched, so they cannot be given", "explore.strategies")
+        fix = "explore.strategies, or explore.begin_with: a run that has them"
+        problems.add("segments", "are what is searched, so they cannot be given", fix)
     if recipe.train.freeze.startswith("re:"):
         problems.add("train.freeze", "a pattern cannot be combined with strategies", "none, encoder or layers:K")
     for number, strategy in enumerate(explore.strategies):

@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxft import prng
 from jaxft import recipe as recipes
 from jaxft.errors import UserError
-from jaxft.explore import on_device, report, space
+from jaxft.explore import beginning, on_device, report, space
 from jaxft.explore.account import Account, Path
 from jaxft.explore.confirm import confirm
 from jaxft.explore.explorer import Explorer
@@ -22,7 +22,7 @@ from jaxft.explore.progress import Progress
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import EXPLORERS, MCTS, play
-from jaxft.explore.setup import metric_of, set_up, set_up_of
+from jaxft.explore.setup import metric_of, num_begun, set_up, set_up_of
 from jaxft.explore.world import Training
 from jaxft.recipe import Recipe
 from jaxft.report.run_folder import RunFolder
@@ -32,6 +32,7 @@ from jaxft.train.clock import Clock
 from jaxft.train.resume import identify
 from jaxft.train.run import device_name, opened, peak_memory_mb
 from jaxft.train.setup import Setup
+from jaxft.train.step import State
 
 DEFAULT = "default"
 """What every schedule is compared with: the recipe as it is."""
@@ -54,7 +55,8 @@ def run(
         journal = Journal(folder)
         journal.begin(identify(setup))
         world_of = partial(world, chosen, journal=None)
-        searched = world(chosen, setup, journal=journal)
+        begun = beginning.read(chosen, setup).state if chosen.explore.begin_with else None
+        searched = world(chosen, setup, journal=journal, begun=begun)
         with Progress(quiet=quiet, console=console) as progress:
             if resumes:
                 progress.message(f"going on with the unfinished exploration in {folder.path}")
@@ -69,16 +71,16 @@ def run(
     return result
 
 
-def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None) -> Training:
+def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None, begun: State | None = None) -> Training:
     """The world of a setup's runs."""
-    shape = _shape(chosen, setup)
-    return Training(setup, space.strategies(chosen), keep_mb=chosen.explore.keep_mb, journal=journal, **shape)
+    more: Any = {"keep_mb": chosen.explore.keep_mb, "journal": journal, "begun": begun}
+    return Training(setup, space.strategies(chosen), **_shape(chosen, setup), **more)
 
 
 def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
     """What worlds are made with."""
     explore = chosen.explore
-    steps = setup.num_steps // explore.segments
+    steps = (setup.num_steps - num_begun(setup)) // explore.segments
     return {
         "depth": explore.segments,
         "segment_steps": steps,
@@ -149,12 +151,12 @@ def _confirm(
 
 def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path) -> Recipe:
     """The recipe of the run that a schedule is, which ends with the parameters that the search looked at."""
-    strategies, explore = space.strategies(chosen), chosen.explore
-    steps = setup.num_steps // explore.segments
-    found = tuple(segment(strategies[action], steps) for action in path)
-    at_the_end = {"patience": None, "eval_every": steps * explore.segments}  # its last parameters are what was judged
+    strategies = space.strategies(chosen)
+    steps = _shape(chosen, setup)["segment_steps"]
+    found = (*setup.recipe.segments, *(segment(strategies[action], steps) for action in path))
+    at_the_end = {"patience": None, "eval_every": setup.num_steps}  # its last parameters are what was judged
     at_the_end["save_every"] = chosen.train.save_every or steps
-    train = dataclasses.replace(chosen.train, steps=steps * explore.segments, **at_the_end)
+    train = dataclasses.replace(chosen.train, steps=setup.num_steps, **at_the_end)
     return run_recipe(chosen, segments=found, train=train, out=f"{chosen.out}/schedule")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxft import recipe as recipes
 from jaxft.errors import Problem, Problems, UserError
-from jaxft.explore import on_device, space
+from jaxft.explore import beginning, on_device, space
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.world import SPLIT, looks_worth
 from jaxft.recipe import Recipe
@@ -29,9 +29,12 @@ def set_up(chosen: ExploreRecipe) -> Setup:
     problems = Problems()
     _check_splits(setup, problems)
     _check_metric(chosen, setup, problems)
-    steps = setup.num_steps // explore.segments
-    if steps < 1:
-        problems.add("explore.segments", f"{explore.segments} segments do not fit into {setup.num_steps} steps")
+    if explore.begin_with:
+        setup = _begun(chosen, setup, problems)
+    left = setup.num_steps - num_begun(setup)
+    steps = left // explore.segments
+    if steps < 1 or (explore.begin_with and left % explore.segments):
+        problems.add("explore.segments", f"{explore.segments} segments do not fit into {left} steps")
     else:
         _check_budget(chosen, setup, steps, problems)
     if explore.place == "device":
@@ -40,9 +43,24 @@ def set_up(chosen: ExploreRecipe) -> Setup:
         except UserError as error:
             problems.take(error)
     problems.raise_if_any()
-    train = dataclasses.replace(setup.recipe.train, steps=steps * explore.segments)
+    train = dataclasses.replace(setup.recipe.train, steps=num_begun(setup) + steps * explore.segments)
     made = dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, train=train))
     return dataclasses.replace(made, warnings=(*setup.warnings, *_warnings(chosen, setup, steps)))
+
+
+def _begun(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> Setup:
+    """The setup with the segments that its runs begin with."""
+    try:
+        begun = beginning.read(chosen, setup).segments
+    except UserError as error:
+        problems.take(error)
+        return setup
+    return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, segments=begun))
+
+
+def num_begun(setup: Setup) -> int:
+    """Steps that are taken before the search begins."""
+    return sum(one.steps for one in setup.recipe.segments)
 
 
 def set_up_of(chosen: ExploreRecipe, run: Recipe) -> Setup:
@@ -101,8 +119,9 @@ def _check_budget(chosen: ExploreRecipe, setup: Setup, steps: int, problems: Pro
 
 def _warnings(chosen: ExploreRecipe, setup: Setup, steps: int) -> Iterator[Problem]:
     count = chosen.explore.segments
-    if steps * count < setup.num_steps:
-        what = f"of {setup.num_steps} steps, runs have {steps * count}: {count} segments of {steps}"
+    whole = num_begun(setup) + steps * count
+    if whole < setup.num_steps:
+        what = f"of {setup.num_steps} steps, runs have {whole}: {count} segments of {steps}"
         yield Problem("explore.segments", what, "a number that divides the steps")
     as_run = dataclasses.replace(setup.recipe, segments=(segment(Strategy(), steps),))
     yield from segments.warnings_of(dataclasses.replace(setup, recipe=as_run))

@@ -22,8 +22,9 @@ from jaxft.explore.account import Path
 from jaxft.explore.journal import Journal
 from jaxft.report.progress import Progress
 from jaxft.strategy import Strategy, segment
-from jaxft.train import step
+from jaxft.train import segments, step
 from jaxft.train.loop import Evaluator
+from jaxft.train.partition import Flat
 from jaxft.train.setup import Setup, metrics
 from jaxft.train.step import State
 from jaxft.train.stepper import Stepper
@@ -52,7 +53,8 @@ class Training:
 
     setup: of runs with segments, `depth * segment_steps` steps long. metric: of the task, or `loss`, which counts
     negative. num_listed: strategies before those that are drawn; none: all. keep_mb: for states, beside the root's.
-    journal: records what is computed, and has what was.
+    journal: records what is computed, and has what was. begun: the state after the setup's own segments, on the host,
+    if it is at hand; else they are trained.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Training:
         num_listed: int | None = None,
         keep_mb: float = 2048,
         journal: Journal | None = None,
+        begun: State | None = None,
     ) -> None:
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self.strategies = tuple(strategies)
@@ -74,14 +77,15 @@ class Training:
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
         self._evaluator = Evaluator(setup)
         trainable, self._frozen = setup.split()
-        self._root = self._stepper.place(step.init(trainable, self._stepper.optimiser))
-        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
-        self.room = max(1, int(keep_mb * 2**20 / self._bytes))
+        self.diverged: set[Path] = set()
+        """Paths in whose last segment a loss was no number."""
+        self._begun = setup.recipe.segments
+        self._root = self._begin(trainable) if begun is None else self._stepper.place(begun)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
+        self.room = max(1, int(keep_mb * 2**20 / size))
         self._kept: OrderedDict[Path, State] = OrderedDict()
         self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         self._scores: dict[Path, dict[str, float]] = {}
-        self.diverged: set[Path] = set()
-        """Paths in whose last segment a loss was no number."""
         self.trained = 0
         """Segments that were computed, which is what time went into; what a searcher pays is its account's."""
 
@@ -126,12 +130,13 @@ class Training:
         """The network after a path, joined as the partition has it."""
         trainable = {name: np.asarray(leaf) for name, leaf in self.state(path).trainable.items()}
         run = self.setup_of(path)
-        return run.partition.join(run.widen(trainable, len(path) * self.segment_steps), self._frozen)
+        return run.partition.join(run.widen(trainable, self._step(len(path))), self._frozen)
 
     def setup_of(self, path: Path) -> Setup:
         """The run whose first segments a path is."""
-        segments = tuple(segment(self.strategies[action], self.segment_steps) for action in path)
-        return dataclasses.replace(self._setup, recipe=dataclasses.replace(self._setup.recipe, segments=segments))
+        chosen = (segment(self.strategies[action], self.segment_steps) for action in path)
+        recipe = dataclasses.replace(self._setup.recipe, segments=(*self._begun, *chosen))
+        return dataclasses.replace(self._setup, recipe=recipe)
 
     def state(self, path: Path) -> State:
         """The state after a path; not to be donated."""
@@ -150,15 +155,32 @@ class Training:
         """8 hexadecimal digits of all bits of the parameters after a path, as metrics.jsonl of a run has them."""
         return self._stepper.digest(self.state(path).trainable)
 
-    def _segment(self, state: State, path: Path) -> State:
-        strategy, first = self.strategies[path[-1]], (len(path) - 1) * self.segment_steps
-        batches, state = self._setup.batches_of(strategy), self._copy(state)
-        losses = []
-        for number in range(first, first + self.segment_steps):
+    def _step(self, length: int) -> int:
+        """Steps that a run has taken after so many segments of a path."""
+        return sum(one.steps for one in self._begun) + length * self.segment_steps
+
+    def _begin(self, trainable: Flat) -> State:
+        state, is_finite = self._stepper.place(step.init(trainable, self._stepper.optimiser)), True
+        for strategy, first, last in segments.spans(self._begun, self._step(0)):
+            state, still = self._steps(state, strategy, first, last)
+            is_finite &= still
+        if not is_finite:
+            self.diverged.add(())
+        return state
+
+    def _steps(self, state: State, strategy: Strategy, first: int, last: int) -> tuple[State, bool]:
+        """(the state, which is donated, after steps `first` to `last - 1`, whether all losses were numbers)."""
+        batches, losses = self._setup.batches_of(strategy), []
+        for number in range(first, last):
             state, info = self._stepper(state, batches.make(number), strategy)
             losses.append(info.loss)
+        return state, all(np.isfinite(np.asarray(loss)).all() for loss in losses)
+
+    def _segment(self, state: State, path: Path) -> State:
+        strategy, first = self.strategies[path[-1]], self._step(len(path) - 1)
+        state, is_finite = self._steps(self._copy(state), strategy, first, first + self.segment_steps)
         self.trained += 1
-        if not all(np.isfinite(np.asarray(loss)).all() for loss in losses):
+        if not is_finite:
             self.diverged.add(path)
         if self._journal is not None and self._setup.recipe.numerics == "canonical":  # fast promises no bits
             self._journal.check(path, self._stepper.digest(state.trainable))

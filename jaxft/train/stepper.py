@@ -30,7 +30,7 @@ class Stepper:
     def __init__(self, setup: Setup, progress: Progress, *, is_parametric: bool | None = None) -> None:
         self._setup, self._progress, train = setup, progress, setup.recipe.train
         self.is_parametric = bool(setup.recipe.segments) if is_parametric is None else is_parametric
-        self._rule = Parametric(setup.recipe.optim, setup.num_steps)
+        self._rule = rule_of(setup)
         self.optimiser: Any = self._rule if self.is_parametric else optim.make(setup.recipe.optim, setup.num_steps)
         self.mesh = devices.choose(setup.recipe.mesh.data, train.micro_batches)
         if self.mesh.size < len(jax.devices()):
@@ -86,6 +86,11 @@ class Stepper:
             numbers = parametric.hyper(self._setup.recipe, strategy) if self.is_parametric else None
             self._constants[strategy] = self._base._replace(hyper=self._plain.place(numbers))
         return self._constants[strategy]
+
+
+def rule_of(setup: Setup) -> Parametric:
+    """The optimiser of a setup's runs with segments."""
+    return Parametric(setup.recipe.optim, setup.num_steps)
 
 
 def constants_of(setup: Setup, frozen: Flat) -> Constants:
