@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class Table:
     segment_steps: int
     score_steps: float
     room: int = 2**30
+    leaves: int = 1
 
     @property
     def num_listed(self) -> int:
@@ -137,6 +139,9 @@ class Table:
         actions, depth = len(facts["strategies"]), max(map(len, scores))
         cost = 0.0 if is_free else facts["score_steps"]
         return cls(path.stem.removeprefix(PREFIX), scores, actions, depth, facts["segment_steps"], cost)
+
+    def ready(self, paths: Sequence[tuple[int, ...]]) -> None:
+        pass
 
     def score(self, path: tuple[int, ...]) -> float:
         return self.scores[path]

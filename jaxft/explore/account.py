@@ -8,7 +8,7 @@ same scores, and what it remembers to save time saves nobody a charge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,15 @@ class World(Protocol):
     @property
     def room(self) -> int:
         """States that can be kept, the root's not counted."""
+        ...
+
+    @property
+    def leaves(self) -> int:
+        """Paths that it likes to be asked for at once."""
+        ...
+
+    def ready(self, paths: Sequence[Path]) -> None:
+        """Is told what will be asked for next, so that it may be trained side by side; nothing is charged."""
         ...
 
     def score(self, path: Path) -> float:

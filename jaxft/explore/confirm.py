@@ -40,6 +40,7 @@ def confirm(
         missing = [path for path in found if journal.confirmed(seed, path) is None]
         if missing:
             world = world_of(set_up(fresh(setup.recipe, seed)))
+            world.train(missing)
             for path in missing:
                 journal.confirm(seed, path, world.scores_on("test", path))
         for path, scores in found.items():

@@ -23,11 +23,13 @@ from jax import Array
 from jaxft import draws, prng
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path, Spent
-from jaxft.search.asked import Asked, Asking, no_root, outcome
+from jaxft.search.asked import Asked, Asking, no_root
+from jaxft.search.asked import outcome as outcome_of
 from jaxft.search.grown import Grown
 from jaxft.search.policies import Expected
 from jaxft.search.reanalyse import reanalyse
 from jaxft.search.tree import NONE, Nodes
+from jaxft.search.tree_search import Picked
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,34 @@ class Settings:
     price: float = 0.03
 
 
+class Leaves(NamedTuple):
+    """Leaves that are asked for at once, [K] each. fresh: new; of others there was nothing left to ask for."""
+
+    node: Array
+    fresh: Array
+    parent: Array
+    action: Array
+
+
 class Search(NamedTuple):
-    """A search under way. gained [R]: of each node, its score less the root's. turn: segments so far."""
+    """A search under way. gained [R]: of each node, its score less the root's. turn: segments so far; rounds: of asking
+    for leaves."""
 
     tree: Grown
     seen: outlook.Seen
     gained: Array
-    asked: Asked
+    asked: Leaves
     turn: Array
+    rounds: Array
+
+
+class Outcome(NamedTuple):
+    """What became of leaves, [K] each. gain: what the last segment added. is_over: whether training diverged. count: so
+    many of the leaves were trained."""
+
+    gain: Array | np.ndarray
+    is_over: Array | np.ndarray
+    count: Array | int
 
 
 class Checkpoints:
@@ -78,7 +100,7 @@ class Scores:
         self._of = [root if np.isfinite(root) else 0.0]
         self._worst = self._best = self._of[0]
 
-    def add(self, parent: int, score: float) -> tuple[np.float32, np.bool_]:
+    def add(self, parent: int, score: float) -> tuple[float, bool]:
         """(what the segment after `parent` added, whether it ended the run, as training diverged)."""
         is_over = not np.isfinite(score)
         if is_over:
@@ -86,7 +108,7 @@ class Scores:
         else:
             self._worst, self._best = min(self._worst, score), max(self._best, score)
         self._of.append(score)
-        return np.float32(score - self._of[parent]), np.bool_(is_over)
+        return score - self._of[parent], is_over
 
 
 def turns(account: Account) -> int:
@@ -116,8 +138,8 @@ class Explorer:
         self.account, self._words, self._settings = account, prng.device_words(words), settings
         self._room = 1 + max(1, turns(account))
         shape = outlook.Shape(world.num_actions, world.depth)
-        self._next = compiled(shape, world.num_listed, self._room, settings)
-        self._states = Checkpoints(world.room)
+        self._next = compiled(Kind(shape, world.num_listed, world.leaves, self._room, settings))
+        self._states, self._outcome = Checkpoints(world.room), self._nothing()
         self.paths: list[Path] = [()]
         """By number of the node."""
         self.settled: Path = ()
@@ -126,19 +148,31 @@ class Explorer:
     def search(self) -> None:
         """Until the budget is spent, or every schedule was seen. Raises Spent."""
         self.found = self._next.begin(self._words)
-        scores = Scores(self.account.score(()))
-        while len(self.paths) < self._room and bool(self.found.asked.fresh[0]):
-            asked = self.found.asked
-            parent, action = int(asked.parent[0]), int(asked.action[0])
-            path = (*self.paths[parent], action)
-            for missing in self._states.missing(path):
-                self.account.train(missing)
-            gain, is_over = scores.add(parent, self.account.score(path))
-            assert int(asked.node[0]) == len(self.paths)
-            self.paths.append(path)
+        self._scores = Scores(self.account.score(()))
+        while bool(self.found.asked.fresh[0]):
+            self._outcome = self._nothing()
+            asked = jax.device_get(self.found.asked)
+            leaves = [(int(asked.parent[at]), int(asked.action[at])) for at in np.flatnonzero(asked.fresh)]
+            self.account.world.ready([(*self.paths[parent], action) for parent, action in leaves])
+            for parent, action in leaves:
+                self._look(parent, action)
             if self._settles and not self._settle():
                 return
-            self.found = self._next.go_on(self._words, self.found, gain, is_over)
+            self.found = self._next.go_on(self._words, self.found, self._outcome)
+
+    def _nothing(self) -> Outcome:
+        leaves = self.account.world.leaves
+        return Outcome(np.zeros(leaves, np.float32), np.zeros(leaves, bool), 0)
+
+    def _look(self, parent: int, action: int) -> None:
+        """Trains and scores a leaf."""
+        path = (*self.paths[parent], action)
+        for missing in self._states.missing(path):
+            self.account.train(missing)
+        gains, are_over, count = self._outcome
+        gains[count], are_over[count] = self._scores.add(parent, self.account.score(path))  # type: ignore[index]
+        self._outcome = Outcome(gains, are_over, count + 1)
+        self.paths.append(path)
 
     def _settle(self) -> bool:
         """The segments whose share of the budget is spent become those of the best schedule seen. Whether something is
@@ -160,7 +194,8 @@ class Explorer:
         root's."""
         with suppress(Spent):
             self.search()
-        tree, gained = _without(self.found.tree, self.found.asked), self.found.gained
+        now = self._next.tell(self.found, self._outcome)
+        tree, gained = _without(now.tree, now.asked, self._outcome.count), now.gained
         nodes = tree.nodes
         tried = nodes.children != NONE
         values = jnp.where(jnp.any(tried, axis=-1, keepdims=True), -jnp.inf, jnp.zeros(tried.shape))
@@ -169,16 +204,18 @@ class Explorer:
         return tree.replace(nodes=nodes.replace(values=best, rewards=jnp.zeros_like(best)))
 
 
-def _without(tree: Grown, asked: Asked) -> Grown:
-    """The tree without the leaf that was asked for last, whose outcome did not come."""
-    if not bool(asked.fresh[0]):
-        return tree
-    children = tree.nodes.children.at[int(asked.parent[0]), int(asked.action[0])].set(NONE)
-    return tree.replace(nodes=tree.nodes.replace(children=children), used=tree.used - 1)
+def _without(tree: Grown, asked: Leaves, told: int) -> Grown:
+    """The tree without the leaves that were asked for and not trained: all but the first `told`."""
+    lost = np.flatnonzero(np.asarray(asked.fresh))[told:]
+    children = tree.nodes.children.at[asked.parent[lost], asked.action[lost]].set(NONE)
+    return tree.replace(nodes=tree.nodes.replace(children=children), used=tree.used - len(lost))
 
 
 class Steps(NamedTuple):
+    """begin(words), tell(search, outcome), and go_on(words, search, outcome), which tells and asks."""
+
     begin: Any
+    tell: Any
     go_on: Any
 
 
@@ -194,6 +231,7 @@ class Kind(NamedTuple):
 
     shape: outlook.Shape
     num_listed: int
+    leaves: int
     room: int
     settings: Settings
 
@@ -202,49 +240,90 @@ class Kind(NamedTuple):
         return Asking(Expected(), self.room, max_depth=self.shape.depth)
 
 
-def compiled(shape: outlook.Shape, num_listed: int, room: int, settings: Settings) -> Steps:
+def compiled(kind: Kind) -> Steps:
     """The device's part of a simulation, compiled once for each kind of world."""
-    kind = Kind(shape, num_listed, room, settings)
     if kind not in _CACHE:
-        _CACHE[kind] = Steps(jax.jit(partial(_begin, kind)), jax.jit(partial(_go_on, kind), donate_argnums=1))
+        parts = (partial(part, kind) for part in (_begin, _tell, _go_on))
+        begin, tell, go_on = parts
+        _CACHE[kind] = Steps(jax.jit(begin), jax.jit(tell), jax.jit(go_on, donate_argnums=1))
     return _CACHE[kind]
 
 
 def _begin(kind: Kind, words: Array) -> Search:
     tree, _ = kind.asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, kind.shape.num_actions))
-    seen, gained = outlook.nothing_seen(kind.room), jnp.zeros(kind.room)
-    return _ask(kind, words, tree, seen, gained, jnp.int32(0))
+    nothing, zero = jnp.zeros(kind.leaves, jnp.int32), jnp.int32(0)
+    asked = Leaves(nothing, nothing > 0, nothing, nothing)
+    return _ask(kind, words, Search(tree, outlook.nothing_seen(kind.room), jnp.zeros(kind.room), asked, zero, zero))
 
 
-def _go_on(kind: Kind, words: Array, now: Search, gain: Array, is_over: Array) -> Search:
+def _go_on(kind: Kind, words: Array, now: Search, outcome: Outcome) -> Search:
+    return _ask(kind, words, _tell(kind, now, outcome))
+
+
+def _tell(kind: Kind, now: Search, outcome: Outcome) -> Search:
+    """What became of the leaves, in their order."""
     shape = kind.shape
-    nodes, node, parent = now.tree.nodes, now.asked.node[0], now.asked.parent[0]
-    depth = nodes.depths[parent]
-    before = jnp.where(parent == 0, shape.num_actions, nodes.actions[parent])
-    seen = outlook.add(now.seen, depth, before, now.asked.action[0], now.gained[parent], gain)
-    gained = now.gained.at[node].set(now.gained[parent] + gain)
-    done = (nodes.depths[node][None] == shape.depth) | is_over
-    step = outcome(gain[None], jnp.zeros(1), jnp.zeros((1, shape.num_actions)), done)
-    tree = kind.asking.tell(now.tree, now.asked, step)
-    return _ask(kind, words, tree, seen, gained, now.turn + 1)
+
+    def one(now: Search, leaf: tuple[Array, Leaves, Array, Array]) -> tuple[Search, None]:
+        number, asked, gain, is_over = leaf
+        is_told, nodes = asked.fresh & (number < outcome.count), now.tree.nodes
+        node, parent, depth = asked.node, asked.parent, nodes.depths[asked.parent]
+        before = jnp.where(parent == 0, shape.num_actions, nodes.actions[parent])
+        seen = outlook.add(now.seen, depth, before, asked.action, now.gained[parent], gain)
+        seen = jax.tree.map(partial(jnp.where, is_told), seen, now.seen)
+        gained = now.gained.at[jnp.where(is_told, node, kind.room)].set(now.gained[parent] + gain, mode="drop")
+        done = (nodes.depths[node][None] == shape.depth) | is_over
+        step = outcome_of(gain[None], jnp.zeros(1), jnp.zeros((1, shape.num_actions)), done)
+        picked = Picked(node[None], is_told[None], is_told[None])
+        tree = kind.asking.tell(now.tree, Asked(picked, parent[None], asked.action[None]), step)
+        return now._replace(tree=tree, seen=seen, gained=gained, turn=now.turn + is_told), None
+
+    told, _ = jax.lax.scan(one, now, (jnp.arange(kind.leaves), now.asked, outcome.gain, outcome.is_over))
+    return told
 
 
-def _ask(kind: Kind, words: Array, tree: Grown, seen: outlook.Seen, gained: Array, turn: Array) -> Search:
-    shape, settings = kind.shape, kind.settings
-    drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, seen, prior=settings.prior, noise=settings.noise)
-    nodes = tree.nodes
+def _ask(kind: Kind, words: Array, now: Search) -> Search:
+    """The next leaves, each by a draw of its own; those before it count as solved for as long."""
+    solved = now.tree.nodes.child_solved
+
+    def one(tree: Grown, number: Array) -> tuple[Grown, Leaves]:
+        expected = _expected(kind, words, now._replace(tree=tree), number)
+        tree = tree.replace(nodes=reanalyse(tree.nodes, expected, open_only=True))
+        tree, asked = kind.asking.ask(tree, jnp.zeros(1), now.tree.used)  # the policy draws nothing
+        leaf = Leaves(asked.node[0], asked.fresh[0], asked.parent[0], asked.action[0])
+        return (_set_aside(tree, leaf) if kind.leaves > 1 else tree), leaf
+
+    tree, asked = jax.lax.scan(one, now.tree, jnp.arange(kind.leaves))
+    tree = tree.replace(nodes=tree.nodes.replace(child_solved=solved))
+    return now._replace(tree=tree, asked=asked, rounds=now.rounds + 1)
+
+
+def _expected(kind: Kind, words: Array, now: Search, number: Array) -> Array:
+    """f [R, A]: what each action of each node brings, by the draw of the next leaf but `number`."""
+    shape, settings, nodes, turn = kind.shape, kind.settings, now.tree.nodes, now.turn + number
+    drawn = outlook.draw(draws.fold_in(words, turn + 1), shape, now.seen, prior=settings.prior, noise=settings.noise)
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
-    expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, gained)
+    expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, now.gained)
     to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
     expected = expected - (settings.price * drawn.scale * to_go)[:, None]
     left = nodes.num_nodes - 1 - turn
     expected = _opened(kind, words, nodes, expected)
     expected = jnp.where(to_go[:, None] > left, -jnp.inf, expected)  # what cannot be finished is not begun
-    is_first_run = (turn < shape.depth) & (jnp.arange(shape.num_actions) == 0)[None]
-    expected = jnp.where(is_first_run, _FAR, expected)
-    tree = tree.replace(nodes=reanalyse(nodes, expected, open_only=True))
-    tree, asked = kind.asking.ask(tree, jnp.zeros(1))  # the policy draws nothing
-    return Search(tree, seen, gained, asked, turn)
+    is_first_run = (now.rounds < shape.depth) & (number == 0) & (jnp.arange(shape.num_actions) == 0)[None]
+    return jnp.where(is_first_run, _FAR, expected)
+
+
+def _set_aside(tree: Grown, leaf: Leaves) -> Grown:
+    """Counts a leaf as solved, and all above it that have nothing else to ask for."""
+
+    def up(now: tuple[Nodes, Array, Array, Array]) -> tuple[Nodes, Array, Array, Array]:
+        nodes, parent, action, _ = now
+        solved = nodes.child_solved.at[parent, action].set(True)
+        goes_on = jnp.all(solved[parent] | ~nodes.valid[parent]) & (parent != 0)
+        return nodes.replace(child_solved=solved), nodes.parents[parent], nodes.actions[parent], goes_on
+
+    start = (tree.nodes, leaf.parent, leaf.action, leaf.fresh)
+    return tree.replace(nodes=jax.lax.while_loop(lambda now: now[-1], up, start)[0])
 
 
 def _opened(kind: Kind, words: Array, nodes: Nodes, expected: Array) -> Array:

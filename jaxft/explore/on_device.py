@@ -27,7 +27,7 @@ from jaxft.errors import UserError
 from jaxft.evaluate.score import LEAST
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path
-from jaxft.explore.explorer import Search, Settings, compiled, made_up, turns
+from jaxft.explore.explorer import Kind, Outcome, Search, Settings, compiled, made_up, turns
 from jaxft.explore.world import SPLIT
 from jaxft.search.asked import path_of
 from jaxft.search.env import Step
@@ -155,7 +155,8 @@ class OnDevice:
 
     def explore(self, words: Array, turns: int, settings: Settings) -> tuple[Search, Array]:
         """The explorer's search of so many segments: (search, scores [turns + 1] by node); to be compiled whole."""
-        steps = compiled(outlook.Shape(self.num_actions, self.depth), self._num_listed, turns + 1, settings)
+        shape = outlook.Shape(self.num_actions, self.depth)
+        steps = compiled(Kind(shape, self._num_listed, 1, turns + 1, settings))
         root = self.initial()
         runs = jax.tree.map(lambda leaf: jnp.zeros((turns + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), root)
         nothing = jnp.full(turns + 1, jnp.nan)
@@ -168,7 +169,7 @@ class OnDevice:
             finite = jnp.isfinite(seen)
             known = jnp.where(jnp.isfinite(scores), scores, jnp.nan).at[0].set(taken[0])
             as_if = jnp.where(finite, seen, made_up(jnp.nanmin(known), jnp.nanmax(known), jnp))
-            following = steps.go_on(words, found, as_if - taken[parent], ~finite)
+            following = steps.go_on(words, found, Outcome((as_if - taken[parent])[None], ~finite[None], 1))
             runs = jax.tree.map(lambda all_, leaf: all_.at[node].set(leaf), runs, run)
             return following, runs, scores.at[node].set(seen), taken.at[node].set(as_if)
 

@@ -75,6 +75,8 @@ class Explore:
     place: Literal["host", "device"] = "host"
     """Where mcts steps through segments: host, one step after the other; device, the whole search in one program, for
     small models. Rivals and confirmations are on the host always."""
+    leaves: int = 1
+    """Segments that mcts asks for at once, each by a draw of its own; devices, if there are several, share them."""
     keep_mb: float = 2048.0
     """Room for training states; what does not fit is trained again when it is needed."""
 
@@ -90,7 +92,7 @@ class ExploreRecipe(Recipe):
 
 def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
     explore = recipe.explore
-    at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds", "begin_step")
+    at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds", "begin_step", "leaves")
     if not explore.keep_mb > 0:
         problems.add("explore.keep_mb", f"must be positive, is {explore.keep_mb}")
     if recipe.data.search is None:

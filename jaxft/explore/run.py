@@ -73,7 +73,7 @@ def run(
 
 def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None, begun: State | None = None) -> Training:
     """The world of a setup's runs."""
-    more: Any = {"keep_mb": chosen.explore.keep_mb, "journal": journal, "begun": begun}
+    more: Any = {"keep_mb": chosen.explore.keep_mb, "leaves": chosen.explore.leaves, "journal": journal, "begun": begun}
     return Training(setup, space.strategies(chosen), **_shape(chosen, setup), **more)
 
 

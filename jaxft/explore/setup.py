@@ -38,6 +38,9 @@ def set_up(chosen: ExploreRecipe) -> Setup:
     else:
         _check_budget(chosen, setup, steps, problems)
     if explore.place == "device":
+        if explore.leaves > 1:
+            what = "a search on the device asks for one segment after the other"
+            problems.add("explore.leaves", what, "1, or explore.place: host")
         try:
             on_device.check(setup, metric_of(chosen, setup))
         except UserError as error:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxft.evaluate.predict import Predictions
 from jaxft.explore.account import Path
 from jaxft.explore.journal import Journal
+from jaxft.mesh import devices
 from jaxft.report.progress import Progress
 from jaxft.strategy import Strategy, segment
 from jaxft.train import segments, step
@@ -52,9 +53,9 @@ class Training:
     """The world of a setup's runs; a `World`.
 
     setup: of runs with segments, `depth * segment_steps` steps long. metric: of the task, or `loss`, which counts
-    negative. num_listed: strategies before those that are drawn; none: all. keep_mb: for states, beside the root's.
-    journal: records what is computed, and has what was. begun: the state after the setup's own segments, on the host,
-    if it is at hand; else they are trained.
+    negative. num_listed: strategies before those that are drawn; none: all. leaves: paths to be asked for at once.
+    keep_mb: for states, beside the root's. journal: records what is computed, and has what was. begun: the state after
+    the setup's own segments, on the host, if it is at hand; else they are trained.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Training:
         segment_steps: int,
         metric: str,
         num_listed: int | None = None,
+        leaves: int = 1,
         keep_mb: float = 2048,
         journal: Journal | None = None,
         begun: State | None = None,
@@ -73,8 +75,10 @@ class Training:
         self.num_actions, self.depth, self.segment_steps = len(strategies), depth, segment_steps
         self.strategies = tuple(strategies)
         self.num_listed = self.num_actions if num_listed is None else num_listed
+        self.leaves = leaves
         self._setup, self._metric, self._journal = setup, metric, journal
         self._stepper = Stepper(setup, Progress(0, quiet=True), is_parametric=True)
+        self._beside: list[Stepper] = []
         self._evaluator = Evaluator(setup)
         trainable, self._frozen = setup.split()
         self.diverged: set[Path] = set()
@@ -84,7 +88,6 @@ class Training:
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._root))
         self.room = max(1, int(keep_mb * 2**20 / size))
         self._kept: OrderedDict[Path, State] = OrderedDict()
-        self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         self._scores: dict[Path, dict[str, float]] = {}
         self.trained = 0
         """Segments that were computed, which is what time went into; what a searcher pays is its account's."""
@@ -145,11 +148,38 @@ class Training:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
-        state = self._segment(self.state(path[:-1]), path)
-        self._kept[path] = state
-        while len(self._kept) > self.room:
-            self._kept.popitem(last=False)
-        return state
+        return self._keep(path, *self._segment(self._stepper, self.state(path[:-1]), path))
+
+    def ready(self, paths: Sequence[Path]) -> None:
+        """Trains the states after paths that were not looked at yet."""
+        recorded = {path for path in paths if self._journal is not None and self._journal.scores(path) is not None}
+        self.train([path for path in paths if path not in self._scores and path not in recorded])
+
+    def train(self, paths: Sequence[Path]) -> None:
+        """Trains the states after paths side by side, a device each, if there are several. The bits are the same."""
+        steppers = self._steppers(len(paths))
+        if len(steppers) == 1:
+            return  # they are trained when they are needed
+        for length in range(1, self.depth + 1):
+            begun = dict.fromkeys(path[:length] for path in paths if len(path) >= length)
+            missing = [path for path in begun if path not in self._kept]
+            for first in range(0, len(missing), len(steppers)):
+                self._side_by_side(missing[first : first + len(steppers)], steppers)
+
+    def _steppers(self, wanted: int) -> list[Stepper]:
+        """Up to so many, each with a device of its own."""
+        room = len(jax.devices()) if self._stepper.mesh.size == 1 else 1
+        for number in range(1 + len(self._beside), min(wanted, room)):
+            quiet = Progress(0, quiet=True)
+            self._beside.append(Stepper(self._setup, quiet, is_parametric=True, mesh=devices.single(number)))
+        return [self._stepper, *self._beside][: max(1, min(wanted, room))]
+
+    def _side_by_side(self, paths: Sequence[Path], steppers: Sequence[Stepper]) -> None:
+        parents = [self.state(path[:-1]) for path in paths]
+        with ThreadPoolExecutor(len(paths)) as pool:
+            done = list(pool.map(self._segment, steppers, parents, paths))
+        for path, (state, is_finite) in zip(paths, done, strict=True):
+            self._keep(path, self._stepper.place(state), is_finite)
 
     def digest(self, path: Path) -> str:
         """8 hexadecimal digits of all bits of the parameters after a path, as metrics.jsonl of a run has them."""
@@ -162,26 +192,32 @@ class Training:
     def _begin(self, trainable: Flat) -> State:
         state, is_finite = self._stepper.place(step.init(trainable, self._stepper.optimiser)), True
         for strategy, first, last in segments.spans(self._begun, self._step(0)):
-            state, still = self._steps(state, strategy, first, last)
+            state, still = self._steps(self._stepper, state, strategy, first, last)
             is_finite &= still
         if not is_finite:
             self.diverged.add(())
         return state
 
-    def _steps(self, state: State, strategy: Strategy, first: int, last: int) -> tuple[State, bool]:
+    def _steps(self, stepper: Stepper, state: State, strategy: Strategy, first: int, last: int) -> tuple[State, bool]:
         """(the state, which is donated, after steps `first` to `last - 1`, whether all losses were numbers)."""
         batches, losses = self._setup.batches_of(strategy), []
         for number in range(first, last):
-            state, info = self._stepper(state, batches.make(number), strategy)
+            state, info = stepper(state, batches.make(number), strategy)
             losses.append(info.loss)
         return state, all(np.isfinite(np.asarray(loss)).all() for loss in losses)
 
-    def _segment(self, state: State, path: Path) -> State:
+    def _segment(self, stepper: Stepper, state: State, path: Path) -> tuple[State, bool]:
+        """The last segment of a path, from the state before it."""
         strategy, first = self.strategies[path[-1]], self._step(len(path) - 1)
-        state, is_finite = self._steps(self._copy(state), strategy, first, first + self.segment_steps)
+        return self._steps(stepper, stepper.place(state), strategy, first, first + self.segment_steps)
+
+    def _keep(self, path: Path, state: State, is_finite: bool) -> State:
         self.trained += 1
         if not is_finite:
             self.diverged.add(path)
         if self._journal is not None and self._setup.recipe.numerics == "canonical":  # fast promises no bits
             self._journal.check(path, self._stepper.digest(state.trainable))
+        self._kept[path] = state
+        while len(self._kept) > self.room:
+            self._kept.popitem(last=False)
         return state

@@ -26,9 +26,9 @@ def choose(wanted: int, micro_batches: int) -> Mesh:
     return Mesh(np.array(devices[:count]), (DATA,))
 
 
-def single() -> Mesh:
-    """The first device alone."""
-    return Mesh(np.array(jax.devices()[:1]), (DATA,))
+def single(number: int = 0) -> Mesh:
+    """One device alone."""
+    return Mesh(np.array(jax.devices()[number : number + 1]), (DATA,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -72,9 +72,10 @@ class Asking:
         logits, extra = self._policy.prepare(_for_policy(key), logits)
         return planted(each, root._replace(state=()), logits, valid, Full(), self._capacity), extra
 
-    def ask(self, tree: Grown, extra: Array) -> tuple[Grown, Asked]:
-        """The leaf that the policy wants to see next, with a node of its own."""
-        tree, picked = self._run._replace(extra=extra)._pick(tree, tree.used)
+    def ask(self, tree: Grown, extra: Array, told: Array | None = None) -> tuple[Grown, Asked]:
+        """The leaf that the policy wants to see next, with a node of its own. told: [B] nodes whose outcome has come,
+        the others are not gone below; none: all."""
+        tree, picked = self._run._replace(extra=extra)._pick(tree, tree.used if told is None else told)
         rows = tree.nodes.rows(picked.node)
         return tree, Asked(picked, take(tree.nodes.parents, rows), take(tree.nodes.actions, rows))
 

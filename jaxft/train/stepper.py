@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxft import prng, recipe
 from jaxft.data.batches import StepBatch
@@ -25,14 +26,17 @@ from jaxft.train.step import Constants, State
 
 
 class Stepper:
-    """Takes steps of a setup. is_parametric: for strategies; none: where the recipe has segments."""
+    """Takes steps of a setup. is_parametric: for strategies; none: where the recipe has segments. mesh: the devices;
+    none: those that the recipe wants."""
 
-    def __init__(self, setup: Setup, progress: Progress, *, is_parametric: bool | None = None) -> None:
+    def __init__(
+        self, setup: Setup, progress: Progress, *, is_parametric: bool | None = None, mesh: Mesh | None = None
+    ) -> None:
         self._setup, self._progress, train = setup, progress, setup.recipe.train
         self.is_parametric = bool(setup.recipe.segments) if is_parametric is None else is_parametric
         self._rule = rule_of(setup)
         self.optimiser: Any = self._rule if self.is_parametric else optim.make(setup.recipe.optim, setup.num_steps)
-        self.mesh = devices.choose(setup.recipe.mesh.data, train.micro_batches)
+        self.mesh = mesh or devices.choose(setup.recipe.mesh.data, train.micro_batches)
         if self.mesh.size < len(jax.devices()):
             told = f"{self.mesh.size} of {len(jax.devices())} devices compute(s): train.micro_batches is"
             progress.message(f"{told} {train.micro_batches}, mesh.data {setup.recipe.mesh.data}")

@@ -83,7 +83,9 @@ def told(chosen: ExploreRecipe) -> str:
 def test_what_it_cannot_begin_with_is_told(going_on, trained, recipe_on, tmp_path):
     assert "nowhere/else is not the folder of a run" in told(going_on(explore={"begin_with": "nowhere/else"}))
     assert "begin_step: there is no checkpoint of step 11" in told(going_on(explore={"begin_step": 11}))
-    assert "2 segments do not fit into 0 steps" in told(going_on(explore={"begin_step": None})), "the last is the newest"
+    assert "2 segments do not fit into 0 steps" in told(going_on(explore={"begin_step": None})), (
+        "the last is the newest"
+    )
     assert "3 segments do not fit into 10 steps" in told(going_on(explore={"segments": 3}))
     other = told(going_on(optim={"learning_rate": 1.0}, train={"steps": 30}))
     assert f"optim.learning_rate is 1.0 here, but 0.003 in {trained.path}" in other

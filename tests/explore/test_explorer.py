@@ -266,6 +266,56 @@ def test_in_the_end_all_that_were_drawn_are_tried():
     assert len(explorer.paths) == 1 + 6 + 36 + 216 == len(set(explorer.paths))
 
 
+# --- several leaves at once -------------------------------------------------------------------------------------------
+
+
+class Wide(Small):
+    """Likes to be asked for four paths at once."""
+
+    leaves = 4
+
+
+def test_leaves_of_a_round_are_told_beforehand_and_are_different():
+    world = Wide()
+    explorer = searched(world, 300)
+    assert world.told[0][0] == (0,) and len(world.told[0]) == 3, "the root has three actions, all of them asked for"
+    assert [path for together in world.told for path in together][: len(explorer.paths) - 1] == explorer.paths[1:]
+    for together in world.told:
+        assert len(set(together)) == len(together) <= 4
+        assert not [path for path in together if path[:-1] in together], "no path whose parent is still to come"
+    assert any(len(together) == 4 for together in world.told)
+    assert {(0,), (0, 0), (0, 0, 0)} <= {together[0] for together in world.told[:DEPTH]}, "the first run is the default"
+    assert explorer.paths == searched(Wide(), 300).paths
+
+
+@pytest.mark.parametrize("world", [Wide(1), Wide(2, room=3)])
+def test_with_several_at_once_all_schedules_are_seen_in_the_end_too(world):
+    explorer = searched(world, 1e6)
+    account = explorer.account
+    assert len(account.states) == len(set(explorer.paths)) - 1 == SEGMENTS and account.scores == SEGMENTS + 1
+    best = account.best()
+    assert best is not None and best.score == world.optimum
+
+
+def test_a_budget_that_ends_within_a_round_is_used_and_the_tree_has_what_was_seen():
+    for budget in range(100, 150, 7):
+        explorer = Explorer(Account(Wide(3), WHOLE), words(0))
+        explorer.account.budget = budget
+        tree = explorer.grown()
+        assert explorer.account.left < 11 and tree.used.tolist() == [len(explorer.paths)]
+        assert [path_of(tree, number) for number in range(len(explorer.paths))] == explorer.paths
+
+
+def test_several_at_once_that_diverge_are_left():
+    class WideDiverging(Diverging):
+        leaves = 4
+
+    explorer = searched(WideDiverging(0, 2), 1e6)
+    assert not [path for path in explorer.paths if set(path[:-1]) & {0, 2}]
+    best = explorer.account.best()
+    assert best is not None and best.path == (1, 1, 1)
+
+
 # --- the tree to look at ---------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,20 @@ def test_a_path_is_one_state_whatever_was_visited_before_and_had_to_go(plenty, d
     assert plenty.digest(()) == root, "the root is still there"
 
 
+def test_paths_are_trained_side_by_side_on_several_devices_to_the_same_bits(setup, chosen, plenty, digests):
+    beside = world(chosen, setup, journal=None)
+    beside.train(PATHS)
+    assert len(beside._beside) >= 3 and beside.trained == len(PATHS), "each once"
+    assert {path: beside.digest(path) for path in PATHS} == digests and beside.trained == len(PATHS)
+    beside.scores((1, 0))
+    beside.ready([(1, 0), (2, 0), (2, 2)])
+    assert beside.trained == len(PATHS) + 3 and {(2, 0), (2, 2)} <= set(beside._kept), "(1, 0) was looked at"
+    few = world(chosen, setup, journal=None)
+    few.room = 2
+    few.train(PATHS)
+    assert {path: few.digest(path) for path in PATHS} == digests, "with little room it is trained again"
+
+
 def test_room_is_what_the_recipe_gives(plenty, chosen, setup):
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(plenty.state(()))) / 2**20
     explore = dataclasses.replace(chosen.explore, keep_mb=3.5 * size)

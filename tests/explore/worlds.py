@@ -13,6 +13,10 @@ class Table:
     """Every path has a score of its own, so that no two schedules are equal."""
 
     room = 2**30
+    leaves = 1
+
+    def ready(self, paths):
+        self.told.append(list(paths))
 
     def __init__(self, num_actions=4, depth=4, segment_steps=10, score_steps=1.0, seed=0):
         self.num_actions, self.num_listed, self.depth = num_actions, num_actions, depth
@@ -20,6 +24,7 @@ class Table:
         draw = np.random.default_rng(seed).normal
         self._single, self._pair = draw(size=(depth, num_actions)), draw(size=(depth, num_actions, num_actions))
         self.asked: list[Path] = []
+        self.told: list[list[Path]] = []
 
     def score(self, path: Path) -> float:
         self.asked.append(path)
