@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import tables
-from explore_table import PREFIX, RESULTS, WORLDS, world
+from explore_table import RESULTS, WORLDS, table_of, world
 
 from jaxft import compilation, prng
 from jaxft.explore import statistics
@@ -43,7 +43,7 @@ def run_world(folder: Path, name: str, seed: int, fresh_seeds: int) -> None:
     records = RunFolder(place).create(resume=True)
     journal = Journal(records)
     searched, setup, strategies = world(name, seed, journal)
-    table = RESULTS / f"{PREFIX}{name}{f'_{seed}' if seed else ''}.json"
+    table = table_of(name, seed)
     if table.is_file():
         searched.recall({tuple(map(int, key)): row for key, row in json.loads(table.read_text())["table"].items()})
     budget = BUDGET_RUNS * (searched.depth * searched.segment_steps + searched.score_steps)

@@ -28,6 +28,7 @@ from jaxft.explore.searchers import MCTS, SEARCHERS, play
 from jaxft.explore.world import Training
 from jaxft.recipe import Data, Optim, Recipe, Train
 from jaxft.report.env import environment
+from jaxft.report.run_folder import RunFolder
 from jaxft.strategy import Strategy
 from jaxft.train.setup import Setup, set_up
 
@@ -76,18 +77,18 @@ def paths(length: int) -> list[tuple[int, ...]]:
     return sorted(path for n in range(length + 1) for path in itertools.product(range(len(STRATEGIES)), repeat=n))
 
 
-def enumerate_world(name: str, seed: int) -> None:
-    """Trains every path and writes the table."""
+def enumerate_world(folder: Path, name: str, seed: int) -> None:
+    """Trains every path and writes the table; goes on where it was stopped."""
     compilation.keep()
-    played, setup, _ = world(name, seed)
-    chosen = setup.recipe
+    journal = Journal(RunFolder(folder / f"{name}_{seed}").create(resume=True))
+    played, setup, _ = world(name, seed, journal)
+    chosen, metric = setup.recipe, WORLDS[name][3]
     since, table = time.perf_counter(), {}
     for number, path in enumerate(paths(DEPTH)):
         scores = played.scores(path)
-        table["".join(map(str, path))] = {key: round(value, 6) for key, value in scores.items()}
+        table["".join(map(str, path))] = {key: round(scores[key], 6) for key in (metric, "loss")}
         if number % 20 == 0:
             print(f"{number} {path} {played.trained} {time.perf_counter() - since:.0f} s", flush=True)
-    metric = WORLDS[name][3]
     facts: dict[str, Any] = {
         "data": dataclasses.asdict(chosen.data),
         "strategies": [str(one) for one in STRATEGIES],
@@ -97,14 +98,16 @@ def enumerate_world(name: str, seed: int) -> None:
         "learning_rate": chosen.optim.learning_rate,
         "layers": chosen.train.layers,
         "batch_size": chosen.train.batch_size,
-        "segments_trained": played.trained,
-        "seconds": round(time.perf_counter() - since),
         "environment": environment(),
         "table": table,
     }
-    place = RESULTS / f"{PREFIX}{name}{f'_{seed}' if seed else ''}.json"
-    place.write_text(compact(facts), encoding="utf-8")
-    print(f"{place}: {played.trained} segments, {facts['seconds']} s")
+    table_of(name, seed).write_text(compact(facts), encoding="utf-8")
+    print(f"{table_of(name, seed)}: {played.trained} segments, {time.perf_counter() - since:.0f} s")
+
+
+def table_of(name: str, seed: int) -> Path:
+    """The file of a world's table."""
+    return RESULTS / f"{PREFIX}{name}_{seed}.json"
 
 
 def compact(facts: dict[str, Any]) -> str:
@@ -207,12 +210,13 @@ def main() -> None:
     parser.add_argument("what", choices=("enumerate", "replay"))
     parser.add_argument("world", nargs="?", choices=tuple(WORLDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/explore_table"), help="for what is not finished")
     parser.add_argument("--replays", type=int, default=1000)
     parser.add_argument("--segments", type=int, default=64)
     parser.add_argument("--searchers", nargs="*", default=list(SEARCHERS))
     args = parser.parse_args()
     if args.what == "enumerate":
-        enumerate_world(args.world, args.seed)
+        enumerate_world(args.folder, args.world, args.seed)
     else:
         replay_all(args.searchers, args.replays, args.segments)
 

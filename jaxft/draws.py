@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxft.kernels.dropout.reference import threefry_loop
 
@@ -17,7 +18,7 @@ _ONE = np.uint32(0x3F800000)
 """Bits of 1.0f."""
 
 
-def fold_in(words: Array, number: Array | int) -> Array:
+def fold_in(words: Array, number: ArrayLike) -> Array:
     """`jax.random.fold_in` of words [..., 2] with numbers [...], which broadcast together."""
     number = jnp.asarray(number).astype(jnp.uint32)
     shape = jnp.broadcast_shapes(words.shape[:-1], number.shape)

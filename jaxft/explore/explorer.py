@@ -68,9 +68,9 @@ class Outcome(NamedTuple):
     """What became of leaves, [K] each. gain: what the last segment added. is_over: whether training diverged. count: so
     many of the leaves were trained."""
 
-    gain: Array | np.ndarray
-    is_over: Array | np.ndarray
-    count: Array | int
+    gain: Any
+    is_over: Any
+    count: Any
 
 
 class Checkpoints:
@@ -170,7 +170,7 @@ class Explorer:
         for missing in self._states.missing(path):
             self.account.train(missing)
         gains, are_over, count = self._outcome
-        gains[count], are_over[count] = self._scores.add(parent, self.account.score(path))  # type: ignore[index]
+        gains[count], are_over[count] = self._scores.add(parent, self.account.score(path))
         self._outcome = Outcome(gains, are_over, count + 1)
         self.paths.append(path)
 
