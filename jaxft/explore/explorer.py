@@ -34,7 +34,7 @@ from jaxft.search.tree_search import Picked
 
 @dataclass(frozen=True)
 class Settings:
-    """prior, noise: see outlook.draw. price: of a segment to be trained, in units of the scale of gains, so that of
+    """prior, noise: see outlook.draw. price: of a segment to be trained, in units of the scale of last gains, so that of
     schedules that promise alike the one that needs least is finished first. All set by replays on three oracle tables
     (benchmarks/explore_table.py)."""
 
@@ -305,7 +305,7 @@ def _expected(kind: Kind, words: Array, now: Search, number: Array) -> Array:
     before = jnp.where(nodes.actions < 0, shape.num_actions, nodes.actions)
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, now.gained)
     to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
-    expected = expected - (settings.price * drawn.scale * to_go)[:, None]
+    expected = expected - (settings.price * drawn.scale[-1] * to_go)[:, None]
     left = nodes.num_nodes - 1 - turn
     expected = _opened(kind, words, nodes, expected)
     expected = jnp.where(to_go[:, None] > left, -jnp.inf, expected)  # what cannot be finished is not begun

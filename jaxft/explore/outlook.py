@@ -1,10 +1,13 @@
 """What the rest of a schedule can be expected to bring: a Bayesian linear model of what a segment adds to the score.
 
-    gain = w1[depth, action] + w2[action before, action] + u · (w3[action] + w4[depth])       u: what was gained so far
+    gain / s[depth] = w1[depth, action] + w2[action before, action] + u · (w3[action] + w4[depth])
+    u = (gained so far - c[depth]) / s[depth]
 
-Weights have a normal prior, gains normal noise; both scales come from the gains that were seen (empirical Bayes), so
-nothing hangs on the metric's unit. A draw of the weights is a world that could be (Thompson sampling, Russo et al.
-2018); `returns` plays on in it, by beam search, from every node of a tree at once.
+Gains shrink as a run goes on, so each depth has a scale s of its own, the root mean square of its gains, and a centre
+c, the mean of what had been gained before them: nothing hangs on the metric's unit. Weights have a normal prior, gains
+normal noise. The prior of w4 has the mean -1/2: of what a schedule is behind, the next segment makes up half, for
+learning curves flatten. A draw of the weights is a world that could be (Thompson sampling, Russo et al. 2018);
+`returns` plays on in it, by beam search, from every node of a tree at once.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from jaxft import draws
 BEAM = 8
 WEIGHT = {"action": 1.0, "depth": 1.0, "both": 0.5, "pair": 0.5, "slope": 0.5, "slope_by_depth": 0.5}
 """What the features of a kind are worth: the deviation of their weights in the prior, relative to others."""
+CATCHES_UP = 0.5
+"""The share of what a schedule is behind that a segment makes up, by the prior's mean."""
 
 
 class Shape(NamedTuple):
@@ -47,14 +52,19 @@ class Shape(NamedTuple):
         """Number of weights."""
         return sum(self.sizes.values())
 
+    @property
+    def prior_mean(self) -> Array:
+        """f [size]: of the weights."""
+        means = {"slope_by_depth": -CATCHES_UP / WEIGHT["slope_by_depth"]}
+        return jnp.concatenate([jnp.full(size, means.get(name, 0.0)) for name, size in self.sizes.items()])
+
     def apart(self, weights: Array) -> dict[str, Array]:
         """Weights by kind."""
         ends = list(itertools.accumulate(self.sizes.values()))
         return {name: weights[end - size : end] for (name, size), end in zip(self.sizes.items(), ends, strict=True)}
 
-    def features(self, depth: Array, before: Array, action: Array, gained: Array) -> Array:
-        """f [..., size] of a segment: its depth, the action before (A: none), its action, what was gained so far, in
-        units of the scale. All [...]."""
+    def features(self, depth: Array, before: Array, action: Array, ahead: Array) -> Array:
+        """f [..., size] of a segment: its depth, the action before (A: none), its action, u. All [...]."""
         actions = self.num_actions
         places = {
             "action": action,
@@ -65,7 +75,7 @@ class Shape(NamedTuple):
             "slope_by_depth": depth,
         }
         hot = {name: jax.nn.one_hot(at, self.sizes[name]) for name, at in places.items()}
-        parts = [WEIGHT[name] * (gained[..., None] if "slope" in name else 1.0) * x for name, x in hot.items()]
+        parts = [WEIGHT[name] * (ahead[..., None] if "slope" in name else 1.0) * x for name, x in hot.items()]
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -95,25 +105,39 @@ def add(seen: Seen, depth: Array, before: Array, action: Array, gained: Array, g
 
 
 class Outlook(NamedTuple):
-    """Weights, and the scale of gains: f [size], f []."""
+    """Weights f [size]; scale, center: f [D] of the module's formula."""
 
     weights: Array
     scale: Array
+    center: Array
 
 
 def draw(words: Array, shape: Shape, seen: Seen, *, prior: float, noise: float) -> Outlook:
-    """A draw from the posterior; words: uint32 [2]. prior, noise: deviations in units of the scale,
-    the root mean square of the gains seen."""
+    """A draw from the posterior; words: uint32 [2]. prior, noise: deviations in units of the scale."""
+    scale, center = _units(shape, seen)
+    ahead = (seen.gained - center[seen.depth]) / scale[seen.depth]
     held = (jnp.arange(seen.gain.shape[0]) < seen.count).astype(seen.gain.dtype)
-    scale = jnp.sqrt(jnp.sum(held * seen.gain**2) / jnp.maximum(jnp.sum(held), 1.0))
-    scale = jnp.where(scale > 0, scale, 1.0)
-    x = held[:, None] * shape.features(seen.depth, seen.before, seen.action, seen.gained / scale)
+    x = held[:, None] * shape.features(seen.depth, seen.before, seen.action, ahead)
     precision = x.T @ x / noise**2 + jnp.eye(shape.size) / prior**2
-    moment = x.T @ (seen.gain / scale) / noise**2
+    moment = x.T @ (held * seen.gain / scale[seen.depth]) / noise**2 + shape.prior_mean / prior**2
     lower = jnp.linalg.cholesky(precision)
     mean = jax.scipy.linalg.cho_solve((lower, True), moment)
     away = jax.scipy.linalg.solve_triangular(lower.T, draws.normal(words, shape.size), lower=False)
-    return Outlook(mean + away, scale)
+    return Outlook(mean + away, scale, center)
+
+
+def _units(shape: Shape, seen: Seen) -> tuple[Array, Array]:
+    """(scale, center) f [D]. A depth that was not seen has the scale of the one before it."""
+    held = jnp.arange(seen.gain.shape[0]) < seen.count
+    of = jax.nn.one_hot(jnp.where(held, seen.depth, -1), shape.depth, axis=0)  # [D, N]
+    count = jnp.sum(of, axis=-1)
+    center = of @ jnp.where(held, seen.gained, 0.0) / jnp.maximum(count, 1.0)
+    squares = of @ jnp.where(held, seen.gain, 0.0) ** 2 / jnp.maximum(count, 1.0)
+    last, scales = jnp.ones(()), []
+    for square in squares:
+        last = jnp.where(square > 0, jnp.sqrt(square), last)
+        scales.append(last)
+    return jnp.stack(scales), center
 
 
 def returns(outlook: Outlook, shape: Shape, depth: Array, before: Array, gained: Array) -> Array:
@@ -147,5 +171,5 @@ def _gain(outlook: Outlook, shape: Shape, depth: Array, before: Array, action: A
     depth, before, action = jnp.broadcast_arrays(depth, before, action)
     both = kinds["both"].reshape(shape.depth, -1)[depth, action]
     pair = kinds["pair"].reshape(-1, shape.num_actions)[before, action]
-    constant = (kinds["action"][action] + kinds["depth"][depth] + both + pair) * outlook.scale
-    return constant + so_far * (kinds["slope"][action] + kinds["slope_by_depth"][depth])
+    constant = (kinds["action"][action] + kinds["depth"][depth] + both + pair) * outlook.scale[depth]
+    return constant + (so_far - outlook.center[depth]) * (kinds["slope"][action] + kinds["slope_by_depth"][depth])

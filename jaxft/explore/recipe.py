@@ -68,8 +68,11 @@ class Explore:
     searcher: str = "mcts"
     rivals: tuple[str, ...] = ("random_schedule",)
     """Others that search beside it, each with the same budget; `jaxft explore --list` names them."""
-    metric: str | None = None
-    """What is looked at on the search split: a metric of the task, or loss; none: the task's own."""
+    metric: str = "loss"
+    """What is looked at on the search split: loss, which tells schedules apart by few examples, or a metric of the
+    task."""
+    test_metric: str | None = None
+    """What the schedules found are judged by on test: another, or the same; none: the task's own."""
     confirm_seeds: int = 5
     """Fresh seeds that every schedule found is trained again from, to be scored on test."""
     place: Literal["host", "device"] = "host"

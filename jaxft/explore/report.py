@@ -39,9 +39,11 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The outcome. found: the default first, then the searcher, then its rivals."""
+    """The outcome. found: the default first, then the searcher, then its rivals. metric: on test; search_metric: on the
+    search split."""
 
     metric: str
+    search_metric: str
     strategies: Sequence[str]
     found: Sequence[Found]
     segment_steps: int
@@ -92,7 +94,7 @@ def verdict(result: Result) -> list[str]:
         lines.append(f"Fewer than {ENOUGH} fresh seeds tell no schedules apart: explore.confirm_seeds.")
     if best.score == -np.inf:
         lines.append("Every schedule that the search tried diverged.")
-    elif best.score is not None and np.isfinite(best.fresh).all():
+    elif best.score is not None and result.search_metric == result.metric and np.isfinite(best.fresh).all():
         drop = best.score - float(result.middle(best).value)
         if drop > 0:
             lines.append(f"The search saw {best.score:.4f}; fresh seeds on test give {drop:.4f} less.")
@@ -126,7 +128,7 @@ def grid(result: Result) -> tables.Grid:
                 _number(middle.value) + (f" ({_number(middle.low)} to {_number(middle.high)})" if found else ""),
             )
         )
-    header = ("searcher", "schedule", "steps", f"search {result.metric}", f"test {result.metric}, fresh seeds")
+    header = ("searcher", "schedule", "steps", f"search {result.search_metric}", f"test {result.metric}, fresh seeds")
     return tables.Grid("What was found", header, tuple(rows))
 
 
@@ -145,7 +147,7 @@ def write(folder: RunFolder, result: Result, tree: Grown | None, schedule: str) 
     if tree is not None:
         account = result.best.account
         lost = {one.path for one in account.sightings if one.score == -np.inf} if account is not None else set()
-        picture.png(tree, folder.plot(TREE), result.best.path, result.strategies, result.metric, lost)
+        picture.png(tree, folder.plot(TREE), result.best.path, result.strategies, result.search_metric, lost)
     folder.write_text(folder.report_md, markdown(result, folder, tree is not None))
     folder.write_json(folder.report_json, to_json(result))
 
@@ -173,7 +175,7 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
 
 def to_json(result: Result) -> dict[str, Any]:
     """The tree of report.json."""
-    names = ("metric", "strategies", "segment_steps", "score_steps", "budget", "trained", "sizes", "wall_s")
+    names = ("metric", "search_metric", "strategies", "segment_steps", "score_steps", "budget", "trained", "sizes", "wall_s")
     tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in names}
     tree |= {name: getattr(result, name) for name in ("peak_memory_mb", "device", "seeds")}
     tree["verdict"] = verdict(result)
@@ -227,7 +229,7 @@ def _curves(path: File, result: Result) -> None:
             best = statistics.curve(one.account, steps)
             colour, style = _look_of(number)
             axes.step(steps, best, style, where="post", color=colour, linewidth=2, label=one.name)
-        axes.set(title=f"Best {result.metric} of a whole run on the search split", xlabel="gradient steps")
+        axes.set(title=f"Best {result.search_metric} of a whole run on the search split", xlabel="gradient steps")
         axes.set_xlim(0, result.budget)
         axes.legend(loc="best")
 

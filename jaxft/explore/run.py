@@ -22,7 +22,7 @@ from jaxft.explore.progress import Progress
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import EXPLORERS, MCTS, play
-from jaxft.explore.setup import metric_of, num_begun, set_up, set_up_of
+from jaxft.explore.setup import num_begun, set_up, set_up_of, test_metric
 from jaxft.explore.world import Training
 from jaxft.recipe import Recipe
 from jaxft.report.run_folder import RunFolder
@@ -84,7 +84,7 @@ def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
     return {
         "depth": explore.segments,
         "segment_steps": steps,
-        "metric": metric_of(chosen, setup),
+        "metric": chosen.explore.metric,
         "num_listed": space.num_listed(chosen),
     }
 
@@ -168,7 +168,7 @@ def _result(
     fresh: dict[Path, list[Scores]],
     clock: Clock,
 ) -> Result:
-    metric = metric_of(chosen, setup)
+    metric = test_metric(chosen, setup)
     sign = -1.0 if metric == "loss" else 1.0
 
     def on_test(path: Path) -> list[float]:
@@ -183,7 +183,8 @@ def _result(
         found.append(Found(name, best.path, best.score, account, on_test(best.path)))
     seeds = recipes.stream_seeds(chosen)
     return Result(
-        metric="negative loss" if metric == "loss" else metric,
+        metric=_signed(metric),
+        search_metric=_signed(chosen.explore.metric),
         strategies=[str(one) for one in searched.strategies],
         found=found,
         segment_steps=searched.segment_steps,
@@ -197,3 +198,8 @@ def _result(
         seeds=seeds,
         words=prng.stream("bootstrap", seeds["bootstrap"]),
     )
+
+
+def _signed(metric: str) -> str:
+    """The name of what is the higher, the better."""
+    return "negative loss" if metric == "loss" else metric

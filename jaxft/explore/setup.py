@@ -42,7 +42,7 @@ def set_up(chosen: ExploreRecipe) -> Setup:
             what = "a search on the device asks for one segment after the other"
             problems.add("explore.leaves", what, "1, or explore.place: host")
         try:
-            on_device.check(setup, metric_of(chosen, setup))
+            on_device.check(setup, chosen.explore.metric)
         except UserError as error:
             problems.take(error)
     problems.raise_if_any()
@@ -81,9 +81,9 @@ def set_up_of(chosen: ExploreRecipe, run: Recipe) -> Setup:
         raise UserError.of(dict.fromkeys(map(named, error.problems))) from None
 
 
-def metric_of(chosen: ExploreRecipe, setup: Setup) -> str:
-    """What is looked at."""
-    return chosen.explore.metric or setup.task.default_metric
+def test_metric(chosen: ExploreRecipe, setup: Setup) -> str:
+    """What the schedules found are judged by."""
+    return chosen.explore.test_metric or setup.task.default_metric
 
 
 def _check_splits(setup: Setup, problems: Problems) -> None:
@@ -101,11 +101,13 @@ def _check_splits(setup: Setup, problems: Problems) -> None:
 
 
 def _check_metric(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> None:
-    known, metric = metrics(setup.task, setup.corpus), chosen.explore.metric
-    if metric is not None and metric not in known:
-        near = difflib.get_close_matches(metric, known, n=1)
-        fix = f"did you mean `{near[0]}`?" if near else ""
-        problems.add("explore.metric", f"there is no {metric!r}; known: {', '.join(known)}", fix)
+    known = metrics(setup.task, setup.corpus)
+    for name in ("metric", "test_metric"):
+        metric = getattr(chosen.explore, name)
+        if metric is not None and metric not in known:
+            near = difflib.get_close_matches(metric, known, n=1)
+            fix = f"did you mean `{near[0]}`?" if near else ""
+            problems.add(f"explore.{name}", f"there is no {metric!r}; known: {', '.join(known)}", fix)
 
 
 def _check_budget(chosen: ExploreRecipe, setup: Setup, steps: int, problems: Problems) -> None:

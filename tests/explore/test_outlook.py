@@ -12,7 +12,7 @@ from scipy import stats
 
 from jaxft import draws, prng
 from jaxft.explore import outlook
-from jaxft.explore.outlook import BEAM, WEIGHT, Outlook, Seen, Shape
+from jaxft.explore.outlook import BEAM, CATCHES_UP, WEIGHT, Outlook, Seen, Shape
 
 SHAPE = Shape(num_actions=3, depth=3)
 WORDS = prng.device_words(prng.stream("explore", 0))
@@ -40,27 +40,34 @@ def seen_of(rows: list[tuple[int, int, int, float, float]]) -> Seen:
     return seen
 
 
-def features(depth: int, before: int, action: int, gained: float) -> np.ndarray:
+def features(depth: int, before: int, action: int, ahead: float) -> np.ndarray:
     """The module's formula, written out: w1[depth, action] has three parts, which share what they learn."""
     parts = [np.zeros(size) for size in SHAPE.sizes.values()]
     places = (action, depth, depth * 3 + action, before * 3 + action, action, depth)
     for part, place, (name, weight) in zip(parts, places, WEIGHT.items(), strict=True):
-        part[place] = weight * (gained if name.startswith("slope") else 1.0)
+        part[place] = weight * (ahead if name.startswith("slope") else 1.0)
     return np.concatenate(parts)
 
 
-def posterior(rows: list[tuple[int, int, int, float, float]]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean, covariance, scale: Bayesian linear regression in closed form."""
-    gains = np.array([row[-1] for row in rows])
-    scale = float(np.sqrt(np.mean(gains**2))) if len(rows) else 1.0
-    x = np.array([features(*row[:3], row[3] / scale) for row in rows]).reshape(len(rows), SHAPE.size)
+def posterior(rows: list[tuple[int, int, int, float, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, covariance, scales, centres: Bayesian linear regression in closed form."""
+    scale, center = np.ones(SHAPE.depth), np.zeros(SHAPE.depth)
+    for depth in range(SHAPE.depth):
+        those = [row for row in rows if row[0] == depth]
+        scale[depth] = np.sqrt(np.mean([row[4] ** 2 for row in those])) if those else scale[max(depth - 1, 0)]
+        center[depth] = np.mean([row[3] for row in those]) if those else 0.0
+    gains = np.array([row[4] / scale[row[0]] for row in rows])
+    x = [features(*row[:3], (row[3] - center[row[0]]) / scale[row[0]]) for row in rows]
+    x = np.array(x).reshape(len(rows), SHAPE.size)
+    before = np.zeros(SHAPE.size)
+    before[-SHAPE.depth :] = -CATCHES_UP / WEIGHT["slope_by_depth"]
     covariance = np.linalg.inv(x.T @ x / NOISE**2 + np.eye(SHAPE.size) / PRIOR**2)
-    return covariance @ x.T @ (gains / scale) / NOISE**2, covariance, scale
+    return covariance @ (x.T @ gains / NOISE**2 + before / PRIOR**2), covariance, scale, center
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    """seen -> weights [4000, size], scale."""
+    """seen -> 4,000 draws."""
 
     def many(seen: Seen) -> Outlook:
         words = draws.fold_in(WORDS, jnp.arange(4000))
@@ -92,9 +99,10 @@ def test_draws_have_the_mean_and_the_covariance_of_the_posterior(drawn, count):
     """4,000 draws; the squared Mahalanobis distance of their mean, and that of each of them, are chi-square numbers.
     All three tests fail by chance once in 10,000 times."""
     rows = segments(count)
-    mean, covariance, scale = posterior(rows)
-    weights, scales = (np.asarray(x, np.float64) for x in drawn(seen_of(rows)))
-    np.testing.assert_allclose(scales, scale, rtol=1e-5)
+    mean, covariance, scale, center = posterior(rows)
+    weights, scales, centers = (np.asarray(x, np.float64) for x in drawn(seen_of(rows)))
+    np.testing.assert_allclose(scales, np.broadcast_to(scale, scales.shape), rtol=1e-5)
+    np.testing.assert_allclose(centers, np.broadcast_to(center, centers.shape), rtol=1e-5, atol=1e-7)
     away = weights - mean
     inverse = np.linalg.inv(covariance)
     distance = len(weights) * away.mean(0) @ inverse @ away.mean(0)
@@ -129,22 +137,26 @@ def test_the_unit_of_the_metric_does_not_matter(drawn, plan, factor):
     one, other = (drawn(seen_of(segments(12, scale))) for scale in (1.0, factor))
     np.testing.assert_allclose(one.weights, other.weights, rtol=1e-2, atol=2e-3)
     np.testing.assert_allclose(one.scale * factor, other.scale, rtol=1e-5)
+    np.testing.assert_allclose(one.center * factor, other.center, rtol=1e-4, atol=1e-6 * factor)
     depth, before = jnp.asarray([0, 1, 2]), jnp.asarray([3, 0, 2])
     gained = jnp.asarray([0.0, 0.4, -0.3])
     for number in range(20):
-        first = plan(Outlook(one.weights[number], one.scale[0]), depth, before, gained)
-        second = plan(Outlook(one.weights[number], one.scale[0] * factor), depth, before, gained * factor)
+        units = one.scale[0], one.center[0]
+        first = plan(Outlook(one.weights[number], *units), depth, before, gained)
+        second = plan(Outlook(one.weights[number], *(unit * factor for unit in units)), depth, before, gained * factor)
         np.testing.assert_allclose(first * factor, second, rtol=1e-4, atol=1e-5 * factor)
         assert np.array_equal(jnp.argmax(first, -1), jnp.argmax(second, -1))
 
 
-def best_return(weights: np.ndarray, scale: float, depth: int, before: int, gained: float, action: int) -> float:
+def best_return(one: Outlook, depth: int, before: int, gained: float, action: int) -> float:
     """The best schedule that begins with an action, of all that there are."""
+    weights, scale, center = (np.asarray(x, np.float64) for x in one)
     found = -np.inf
     for rest in itertools.product(range(3), repeat=SHAPE.depth - depth - 1):
         last, total = before, 0.0
         for at, taken in enumerate((action, *rest), start=depth):
-            total += scale * float(features(at, last, taken, (gained + total) / scale) @ weights)
+            ahead = (gained + total - center[at]) / scale[at]
+            total += scale[at] * float(features(at, last, taken, ahead) @ weights)
             last = taken
         found = max(found, total)
     return found
@@ -157,9 +169,9 @@ def test_returns_are_those_of_an_exhaustive_search(drawn, plan):
     nodes = [(0, 3, 0.0), (1, 0, 0.2), (1, 2, -0.7), (2, 1, 1.3), (2, 0, 0.0)]
     depth, before, gained = (jnp.asarray(column) for column in zip(*nodes, strict=True))
     for number in range(30):
-        weights, scale = np.asarray(many.weights[number], np.float64), float(many.scale[number])
-        found = plan(Outlook(many.weights[number], many.scale[number]), depth, before, gained.astype(jnp.float32))
-        expected = [[best_return(weights, scale, *node, action) for action in range(3)] for node in nodes]
+        one = Outlook(*(x[number] for x in many))
+        found = plan(one, depth, before, gained.astype(jnp.float32))
+        expected = [[best_return(one, *node, action) for action in range(3)] for node in nodes]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -171,7 +183,7 @@ def test_a_narrow_beam_plans_a_schedule_that_there_is(drawn):
     @jax.jit
     def plan(weights):
         root = (jnp.zeros(1, jnp.int32), jnp.full(1, 5), jnp.zeros(1))
-        return outlook.returns(Outlook(weights, jnp.float32(1.0)), shape, *root)
+        return outlook.returns(Outlook(weights, jnp.ones(4), jnp.zeros(4)), shape, *root)
 
     schedules = np.array(list(itertools.product(range(5), repeat=4)))
 

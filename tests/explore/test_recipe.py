@@ -181,7 +181,7 @@ def test_unknown_keys_and_wrong_types_are_told_with_their_place(tree_on, tmp_pat
 def test_a_search_split_that_shares_texts_is_an_error(tree_on, messages, tmp_path):
     """With train and, as those are parts of one file, test; without a test split there is nothing to judge by; and
     what else is wrong is told in the same breath."""
-    explore = {"budget": 19, "metric": "acuracy"}
+    explore = {"budget": 19, "metric": "acuracy", "test_metric": "lost"}
     told = problems_of(tree_on(tmp_path / "out", data={"search": str(messages), "test": None}, explore=explore))
     assert told[0].startswith("data.search: ") and told[0].endswith(
         "of its texts are in train too — a file of other texts, or a fraction of train"
@@ -189,8 +189,9 @@ def test_a_search_split_that_shares_texts_is_an_error(tree_on, messages, tmp_pat
     assert told[1] == "data.test: there is nothing to judge the schedules by — a file, or a fraction such as 0.2"
     assert told[2].startswith("explore.metric: there is no 'acuracy'; known: accuracy, ")
     assert told[2].endswith("did you mean `accuracy`?")
-    assert told[3].startswith("explore.budget: 19 gradient steps do not pay for 2 segments of 10 and a look after each")
-    assert len(told) == 4
+    assert told[3].startswith("explore.test_metric: there is no 'lost'; known: ")
+    assert told[4].startswith("explore.budget: 19 gradient steps do not pay for 2 segments of 10 and a look after each")
+    assert len(told) == 5
     told = problems_of(tree_on(tmp_path / "out", data={"search": str(messages), "test": 0.2}))
     assert [line.split("texts are in ")[1].split()[0] for line in told] == ["test", "train"]
 
@@ -220,6 +221,9 @@ def test_freezing_more_than_there_is_names_the_strategy(tree_on, tmp_path):
 def test_a_place_that_cannot_be_is_an_error(tree_on, tmp_path):
     told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "metric": "mcc"}))
     assert told == ["explore.place: on the device the metric is accuracy or loss, not mcc — explore.metric, or host"]
+    told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "leaves": 2}))
+    what = "explore.leaves: a search on the device asks for one segment after the other"
+    assert told == [f"{what} — 1, or explore.place: host"]
 
 
 def test_steps_that_do_not_divide_are_told(tree_on):

@@ -60,7 +60,7 @@ def explored(chosen, as_users_do) -> Explored:
 
 def test_the_report_has_what_was_found_by_whom_and_for_how_much(explored, chosen):
     found = explored.report
-    assert found["task"] == "explore" and found["metric"] == "negative loss"
+    assert found["task"] == "explore" and found["metric"] == found["search_metric"] == "negative loss"
     assert found["strategies"] == ["as the recipe says", "learning_rate ×3", "learning_rate ×10, freeze encoder", WILD]
     assert (found["budget"], found["segment_steps"]) == (110, 10)
     assert found["sizes"] == {"train": 96, "test": 32, "search": 32}
@@ -202,7 +202,7 @@ def test_fresh_seeds_are_others_and_the_data_are_the_same(chosen):
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
-def result_of(*fresh_scores: tuple[str, list[float]], seen: float = 0.9) -> Result:
+def result_of(*fresh_scores: tuple[str, list[float]], seen: float = 0.9, looked_at: str = "accuracy") -> Result:
     found = []
     for number, (name, scores) in enumerate(fresh_scores):
         account = Account(Table(3, 2), 100) if number else None
@@ -212,6 +212,7 @@ def result_of(*fresh_scores: tuple[str, list[float]], seen: float = 0.9) -> Resu
         found.append(Found(name, path, None if account is None else seen, account, scores))
     return Result(
         metric="accuracy",
+        search_metric=looked_at,
         strategies=["as the recipe says", "a", "b"],
         found=found,
         segment_steps=10,
@@ -239,6 +240,15 @@ def test_the_verdict_says_who_is_better_or_that_nobody_can_tell(ours, theirs, wo
     assert f"it is {word} the recipe as it is: accuracy " in lines[0] and "from 5 fresh seeds" in lines[0]
     drop = 0.9 - float(np.mean(sorted(ours)[1:4]))
     assert lines[1] == f"The search saw 0.9000; fresh seeds on test give {drop:.4f} less."
+
+
+def test_a_search_by_another_metric_than_that_of_the_test_is_not_compared_with_it(tmp_path):
+    result = result_of(("default", BAD), ("mcts", GOOD), seen=-0.31, looked_at="negative loss")
+    assert not [line for line in report.verdict(result) if line.startswith("The search saw")]
+    assert report.grid(result).header[3:] == ("search negative loss", "test accuracy, fresh seeds")
+    report.write(RunFolder(tmp_path), result, None, "")
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert (found["metric"], found["search_metric"]) == ("accuracy", "negative loss")
 
 
 @pytest.mark.parametrize(("seeds", "can_tell"), [(1, False), (3, False), (4, True)])
