@@ -104,6 +104,7 @@ def report() -> None:
                     ours, test, prng.path_words(words, f"{name} over {searcher}")
                 )
                 row["mcts_better"] = _rounded(chance)
+                row["worlds_won"] = float(np.sum(ours > test) + np.sum(ours == test) / 2)
                 row["share_of_steps"] = _share(found, searcher)
             rows[searcher] = row
         tree["worlds"][name] = {"seeds": len(found), "searchers": rows}
@@ -116,14 +117,20 @@ def block(tree: dict[str, Any]) -> str:
     parts = []
     for name, world_ in tree["worlds"].items():
         metric, seeds = WORLDS[name][3], world_["seeds"]
-        head = [f"{name}, {seeds} seed(s)", f"{metric} on search", f"{metric} on test (95 %)", "mcts is better (95 %)"]
-        head.append("steps to the rival's last score, mcts's share")
+        head = [
+            f"{name}, {seeds} seed(s)",
+            "negative loss on search",
+            f"{metric} on test (95 %)",
+            "mcts is better (95 %)",
+        ]
+        head += ["worlds it wins", "steps to the rival's last score, mcts's share"]
         rows = []
         for searcher, row in world_["searchers"].items():
             chance = "—" if searcher == MCTS else "{:.2f} ({:.2f}–{:.2f})".format(*row["mcts_better"])
             shares = [f"{one:.2f}" if one is not None else "never" for one in row.get("share_of_steps", [])]
             test = "{:.4f} ({:.4f}–{:.4f})".format(*row["test"])
-            rows.append([searcher, f"{row['search']:.4f}", test, chance, ", ".join(shares) or "—"])
+            won = "—" if searcher == MCTS else f"{row['worlds_won']:g}"
+            rows.append([searcher, f"{row['search']:.4f}", test, chance, won, ", ".join(shares) or "—"])
         parts.append(tables.markdown(head, rows))
     return "\n\n".join([f"{tree['environment']['cpu']}.", *parts])
 
