@@ -34,9 +34,9 @@ from jaxft.search.tree_search import Picked
 
 @dataclass(frozen=True)
 class Settings:
-    """prior, noise: see outlook.draw. price: of a segment to be trained, in units of the scale of last gains, so that of
-    schedules that promise alike the one that needs least is finished first. All set by replays on three oracle tables
-    (benchmarks/explore_table.py)."""
+    """prior, noise: see outlook.draw. price: of a segment to be trained, in units of the scale of last gains, so that
+    of schedules that promise alike the one that needs least is finished first. All set by replays on eight oracle
+    tables (benchmarks/explore_table.py)."""
 
     prior: float = 0.5
     noise: float = 0.15

@@ -173,11 +173,16 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
     return "\n".join(parts)
 
 
+AS_THEY_ARE = (
+    *("metric", "search_metric", "strategies", "segment_steps", "score_steps", "budget", "trained", "sizes"),
+    *("wall_s", "peak_memory_mb", "device", "seeds"),
+)
+"""What report.json takes from a result without a change."""
+
+
 def to_json(result: Result) -> dict[str, Any]:
     """The tree of report.json."""
-    names = ("metric", "search_metric", "strategies", "segment_steps", "score_steps", "budget", "trained", "sizes", "wall_s")
-    tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in names}
-    tree |= {name: getattr(result, name) for name in ("peak_memory_mb", "device", "seeds")}
+    tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in AS_THEY_ARE}
     tree["verdict"] = verdict(result)
     tree["found"] = [_by_searcher(result, one) for one in result.found]
     return plain(tree)

@@ -21,6 +21,7 @@ STRATEGIES = [
     {"freeze": "encoder", "learning_rate": 10.0},
     {"learning_rate": 1e6},  # with which training diverges
 ]
+CONFIRMED = {"confirm_seeds": 2, "test_metric": "loss"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def tree_on(tiny_model: Callable[..., Path], messages: Path) -> Callable[..., di
             "data": {"train": str(messages), "test": 0.2, "search": 0.2, "max_tokens": 16},
             "train": {"steps": 20, "batch_size": 16, "packing": False, "row_tokens": 16},
             "optim": {"learning_rate": 3.0e-3},
-            "explore": {"segments": 2, "strategies": STRATEGIES, "budget": 110, "confirm_seeds": 2, "test_metric": "loss"},
+            "explore": {"segments": 2, "strategies": STRATEGIES, "budget": 110} | CONFIRMED,
             "out": str(out),
         }
         for section, keys in changes.items():
