@@ -24,7 +24,8 @@ def dirichlet(key: Array, alpha: ArrayLike, shape: tuple[int, int]) -> Array:
     if not keys.is_plain(key):
         return jax.random.dirichlet(key, alpha=jnp.full(shape[1:], fill_value=alpha), shape=shape[:1])
     alpha = jnp.broadcast_to(jnp.full(shape[1:], fill_value=alpha, dtype=jnp.float32), shape).reshape(-1)
-    own = keys.block(keys.words(key), jnp.arange(alpha.size, dtype=jnp.uint32))
+    # Made before they are used: of rounds fused into rounds some versions of XLA make code that LLVM is minutes at.
+    own = jax.lax.optimization_barrier(keys.block(keys.words(key), jnp.arange(alpha.size, dtype=jnp.uint32)))
     return jax.nn.softmax(_log_gamma(own, alpha).reshape(shape), axis=-1)
 
 
