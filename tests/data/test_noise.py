@@ -42,7 +42,7 @@ def noise_of(**rates: Any) -> Noise:
     return Noise(**rates)
 
 
-def is_about(count: int, of: int, rate: float) -> bool:
+def is_about(count: int | np.integer[Any], of: int | np.integer[Any], rate: float) -> bool:
     return abs(count - of * rate) <= 4.5 * np.sqrt(of * rate * (1 - rate))
 
 
