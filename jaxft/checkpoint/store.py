@@ -25,6 +25,7 @@ import atexit
 import contextlib
 import json
 import re
+import sys
 import threading
 import time
 import uuid
@@ -105,6 +106,8 @@ class Store:
         failure = None
         while self._failures:
             failure = self._failures.popleft()
+        if self._thread is None or not self._thread.is_alive():
+            _unsettled.discard(self)
         return failure
 
     def wait(self) -> None:
@@ -167,12 +170,11 @@ class Store:
         thread = threading.Thread(
             target=self._run, args=(snapshot, facts, protect), name="checkpoint", daemon=True
         )  # a daemon, so that a disk that hangs can be left by a second Ctrl-C
-        _running.add(thread)
+        _unsettled.add(self)
         try:
             thread.start()
             self._thread = thread
         except RuntimeError as error:  # no thread to be had
-            _running.discard(thread)
             self._failures.append(error)
 
     def _join(self) -> None:
@@ -187,8 +189,8 @@ class Store:
             self._failures.append(error)
         except BaseException as error:
             self._failures.append(RuntimeError(f"saving stopped: {error!r}"))
-        finally:
-            _running.discard(threading.current_thread())
+        else:
+            _unsettled.discard(self)
 
     def _save(self, snapshot: Snapshot, facts: Any, protect: frozenset[int]) -> None:
         step = snapshot.step
@@ -306,14 +308,20 @@ def _exact_json(facts: dict[str, Any]) -> Any:
 
 # --- the end of the process ------------------------------------------------------------------------------------------
 
-_running: set[threading.Thread] = set()
+_unsettled: set[Store] = set()
+"""With a save under way, or with one that failed and nobody has asked about."""
 
 
 def _finish_saving() -> None:
-    for thread in list(_running):
-        thread.join()
+    for kept in list(_unsettled):
+        kept.wait()
+        failure = kept.failure()
+        if failure is not None:
+            print(f"error: {kept.folder}: the last checkpoint was not saved: {failure}", file=sys.stderr)
+            print("       call `wait` on its `Store` before the process ends", file=sys.stderr)
 
 
 # Saving needs thread pools (orbax's too), and Python closes those before it calls what `atexit` holds. What
 # `threading` holds it calls first, the last registered first: thus before the pools, imported above, are closed.
+# From Python 3.12 on a process that ends starts no thread, and a save that still needs one fails.
 getattr(threading, "_register_atexit", atexit.register)(_finish_saving)
