@@ -89,17 +89,16 @@ def start(line: list[str]) -> int:
         from jaxft.cli.main import main as jaxft_main
 
         code = jaxft_main(line)
-        for thread in list(_savers()):
-            thread.join()
+        _finish_saving()  # as a process does that is not a fork
         return code
 
     return forked(work)
 
 
-def _savers() -> Any:
+def _finish_saving() -> None:
     from jaxft.checkpoint import store
 
-    return store._running
+    store.finish_saving()
 
 
 def ended(number: int, timeout_s: float = TIMEOUT_S) -> int:

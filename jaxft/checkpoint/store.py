@@ -312,7 +312,8 @@ _unsettled: set[Store] = set()
 """With a save under way, or with one that failed and nobody has asked about."""
 
 
-def _finish_saving() -> None:
+def finish_saving() -> None:
+    """Waits for saves under way, and prints those that failed and that nobody has asked about."""
     for kept in list(_unsettled):
         kept.wait()
         failure = kept.failure()
@@ -324,4 +325,4 @@ def _finish_saving() -> None:
 # Saving needs thread pools (orbax's too), and Python closes those before it calls what `atexit` holds. What
 # `threading` holds it calls first, the last registered first: thus before the pools, imported above, are closed.
 # From Python 3.12 on a process that ends starts no thread, and a save that still needs one fails.
-getattr(threading, "_register_atexit", atexit.register)(_finish_saving)
+getattr(threading, "_register_atexit", atexit.register)(finish_saving)
