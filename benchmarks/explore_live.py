@@ -93,9 +93,9 @@ def report() -> None:
     tree: dict[str, Any] = {"environment": environment(), "budget_runs": BUDGET_RUNS, "worlds": {}}
     for name, found in worlds.items():
         rows = {}
-        ours = np.array([np.mean(one["searchers"][MCTS]["test"]) for one in found])
+        ours = _tests(found, MCTS)
         for searcher in SEARCHERS:
-            test = np.array([np.mean(one["searchers"][searcher]["test"]) for one in found])
+            test = _tests(found, searcher)
             search = np.array([one["searchers"][searcher]["search"] for one in found])
             row: dict[str, Any] = {"search": float(search.mean())}
             row["test"] = _rounded(statistics.interval(test, prng.path_words(words, f"{name} {searcher}")))
@@ -110,6 +110,12 @@ def report() -> None:
         tree["worlds"][name] = {"seeds": len(found), "searchers": rows}
     (RESULTS / "explore_live.json").write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     tables.fill("explore-live", block(tree))
+
+
+def _tests(found: list[Any], searcher: str) -> np.ndarray:
+    """f64 [worlds]: mean of a world's fresh seeds on test; -inf where one diverged."""
+    scores = np.array([one["searchers"][searcher]["test"] for one in found], np.float64)
+    return np.where(np.isfinite(scores), scores, -np.inf).mean(axis=-1)
 
 
 def block(tree: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from jaxft.recipe import Recipe
 
 if TYPE_CHECKING:
     from jaxft.evaluate.labeller import Labeller
+    from jaxft.explore.recipe import ExploreRecipe
     from jaxft.report.result import Result
     from jaxft.train.setup import Setup
 
@@ -60,24 +61,41 @@ def load(folder: str | Path, *, max_tokens: int | None = None, dtype: str = "aut
 
 
 def examine(recipe: AnyRecipe) -> Examination:
-    """Reads and checks recipe, data and model, and tokenises, as `train` would, but computes and writes nothing.
+    """Reads and checks recipe, data and model, and tokenises, as `train` would, but computes and writes nothing; also
+    of an `ExploreRecipe`.
 
     Every problem is in the result; none is raised, but for a recipe that cannot be read.
     """
+    from jaxft.explore.recipe import ExploreRecipe
+
     chosen, found = as_recipe(recipe), Examination()
     recipes_.check(chosen, found)
     if found.errors:  # data can only be looked at where the recipe makes sense
         return found
-    from jaxft.train.setup import set_up
-
     try:
-        setup = set_up(chosen)
+        if isinstance(chosen, ExploreRecipe):
+            setup = _set_up_exploration(chosen, found)
+        else:
+            from jaxft.train.setup import set_up
+
+            setup = set_up(chosen)
     except UserError as error:
         found.take(error)
         return found
     found.warnings.extend(setup.warnings)
     _add_facts(setup, found)
     return found
+
+
+def _set_up_exploration(chosen: ExploreRecipe, found: Examination) -> Setup:
+    from jaxft.explore.plan import plan
+    from jaxft.explore.setup import set_up
+
+    setup = set_up(chosen)
+    sizes = plan(chosen, setup)
+    what = f"{sizes.num_actions} strategies, {sizes.depth} segments of {sizes.segment_steps} steps"
+    found.facts["search"] = f"{what}; {sizes.budget:,.0f} steps a searcher, a look is worth {sizes.score_steps:.1f}"
+    return setup
 
 
 def as_recipe(recipe: AnyRecipe) -> Recipe:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
 
+import tyro
+import yaml
 from rich.console import Console
 from rich.text import Text
 
-from jaxft import overrides
+from jaxft import overrides, recipes
 from jaxft.errors import Problem, Problems
+from jaxft.explore.recipe import ExploreRecipe
 
 HELP = "validates a recipe and its data, all problems at once"
 
@@ -20,15 +25,31 @@ HELP = "validates a recipe and its data, all problems at once"
 class Check(overrides.WithRecipe):
     """Validates a recipe, its data and its model; tells every problem and warning at once, and what training takes.
 
-    Exit code 2 if there is a problem. Keys can be overridden as for `jaxft train`.
+    Exit code 2 if there is a problem. Keys can be overridden as for `jaxft train`, and for `jaxft explore` where the
+    file has a section `explore`.
     """
+
+
+@dataclass(frozen=True)
+class CheckExploration(overrides.WithRecipe):
+    """Validates the recipe of an exploration, its data and its model; tells every problem and warning at once.
+
+    Exit code 2 if there is a problem. Keys can be overridden as for `jaxft explore`.
+    """
+
+    keys: Annotated[  # type: ignore[assignment]
+        ExploreRecipe, tyro.conf.arg(name=""), overrides.RECIPE_KEY
+    ] = field(default_factory=ExploreRecipe)
+
+    SHIPPED: ClassVar[str] = recipes.EXPLORE
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 without problems. Raises UserError."""
     from jaxft import api
 
-    args = overrides.parse(Check, argv, "jaxft check")
+    command = CheckExploration if any(map(_explores, argv)) else Check
+    args = overrides.parse(command, argv, "jaxft check")
     found = api.examine(args.keys)
     _print_warnings(found)
     found.raise_if_any()
@@ -36,6 +57,17 @@ def main(argv: Sequence[str]) -> int:
     print(f"{args.recipe}: no problems{warned}")
     _print_facts(found.facts)
     return 0
+
+
+def _explores(word: str) -> bool:
+    """Whether it is the file of an exploration. What cannot be read is told later."""
+    if not word.endswith((".yaml", ".yml")):
+        return False
+    try:
+        tree = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(tree, dict) and "explore" in tree
 
 
 def _print_facts(facts: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ same scores, and what it remembers to save time saves nobody a charge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -74,7 +75,8 @@ class Spent(Exception):
 
 @dataclass(frozen=True)
 class Sighting:
-    """A whole schedule that was scored. spent: gradient steps charged by then."""
+    """A whole schedule that was scored, or one whose first segments diverged, which scores -inf however it goes on; it
+    stands with action 0 for the rest. spent: gradient steps charged by then."""
 
     spent: float
     path: Path
@@ -134,8 +136,9 @@ class Account:
         self._pay(self.world.score_steps)
         self.scores += 1
         score = self.world.score(path)
-        if len(path) == self.world.depth:
-            self.sightings.append(Sighting(self.spent, path, score))
+        if len(path) == self.world.depth or score == -math.inf:
+            whole = path + (0,) * (self.world.depth - len(path))
+            self.sightings.append(Sighting(self.spent, whole, score))
         if self.on_look is not None:
             self.on_look(self)
         return score

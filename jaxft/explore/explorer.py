@@ -13,7 +13,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -53,24 +53,26 @@ class Leaves(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A search under way. gained [R]: of each node, its score less the root's. turn: segments so far; rounds: of asking
-    for leaves."""
+    """A search under way. gained [R]: of each node, its score less the root's. turn: segments so far; left: that the
+    budget still pays for; rounds: of asking for leaves."""
 
     tree: Grown
     seen: outlook.Seen
     gained: Array
     asked: Leaves
     turn: Array
+    left: Array
     rounds: Array
 
 
 class Outcome(NamedTuple):
     """What became of leaves, [K] each. gain: what the last segment added. is_over: whether training diverged. count: so
-    many of the leaves were trained."""
+    many of the leaves were trained. left: segments that the budget still pays for."""
 
     gain: Any
     is_over: Any
     count: Any
+    left: Any
 
 
 class Checkpoints:
@@ -111,12 +113,24 @@ class Scores:
         return score - self._of[parent], is_over
 
 
-def turns(account: Account) -> int:
+class Sizes(Protocol):
+    """What a `World` has of these."""
+
+    @property
+    def num_actions(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def segment_steps(self) -> int: ...
+    @property
+    def score_steps(self) -> float: ...
+
+
+def turns(world: Sizes, budget: float) -> int:
     """Segments, each with its look, that a budget pays for, at most all there are."""
-    world = account.world
     whole = sum(world.num_actions**depth for depth in range(1, world.depth + 1))
     price = world.segment_steps + world.score_steps
-    return min(whole, int((account.budget - world.score_steps) / price + 1e-9))
+    return min(whole, int((budget - world.score_steps) / price + 1e-9))
 
 
 def made_up(worst: Any, best: Any, xp: Any = np) -> Any:
@@ -136,12 +150,13 @@ class Explorer:
         world = account.world
         self._settles = settles
         self.account, self._words, self._settings = account, prng.device_words(words), settings
-        self._room = 1 + max(1, turns(account))
+        self._room = 1 + max(1, turns(world, account.budget))
         shape = outlook.Shape(world.num_actions, world.depth)
         self._next = compiled(Kind(shape, world.num_listed, world.leaves, self._room, settings))
-        self._states, self._outcome = Checkpoints(world.room), self._nothing()
+        self._states = Checkpoints(world.room)
         self.paths: list[Path] = [()]
         """By number of the node."""
+        self._outcome = self._nothing()
         self.settled: Path = ()
         """What is no longer searched."""
 
@@ -162,17 +177,24 @@ class Explorer:
 
     def _nothing(self) -> Outcome:
         leaves = self.account.world.leaves
-        return Outcome(np.zeros(leaves, np.float32), np.zeros(leaves, bool), 0)
+        return Outcome(np.zeros(leaves, np.float32), np.zeros(leaves, bool), 0, self._left())
+
+    def _left(self) -> int:
+        """Segments, each with its look, that the account still pays for; fewer than are left to be tried where states
+        had to be trained again."""
+        world = self.account.world
+        paid = int(self.account.left / (world.segment_steps + world.score_steps) + 1e-9)
+        return min(paid, self._room - len(self.paths))
 
     def _look(self, parent: int, action: int) -> None:
         """Trains and scores a leaf."""
         path = (*self.paths[parent], action)
         for missing in self._states.missing(path):
             self.account.train(missing)
-        gains, are_over, count = self._outcome
+        gains, are_over, count, _ = self._outcome
         gains[count], are_over[count] = self._scores.add(parent, self.account.score(path))
-        self._outcome = Outcome(gains, are_over, count + 1)
         self.paths.append(path)
+        self._outcome = Outcome(gains, are_over, count + 1, self._left())
 
     def _settle(self) -> bool:
         """The segments whose share of the budget is spent become those of the best schedule seen. Whether something is
@@ -252,8 +274,8 @@ def compiled(kind: Kind) -> Steps:
 def _begin(kind: Kind, words: Array) -> Search:
     tree, _ = kind.asking.plant(draws.keys(draws.fold_in(words, 0)), no_root(1, kind.shape.num_actions))
     nothing, zero = jnp.zeros(kind.leaves, jnp.int32), jnp.int32(0)
-    asked = Leaves(nothing, nothing > 0, nothing, nothing)
-    return _ask(kind, words, Search(tree, outlook.nothing_seen(kind.room), jnp.zeros(kind.room), asked, zero, zero))
+    asked, seen = Leaves(nothing, nothing > 0, nothing, nothing), outlook.nothing_seen(kind.room)
+    return _ask(kind, words, Search(tree, seen, jnp.zeros(kind.room), asked, zero, jnp.int32(kind.room - 1), zero))
 
 
 def _go_on(kind: Kind, words: Array, now: Search, outcome: Outcome) -> Search:
@@ -279,7 +301,7 @@ def _tell(kind: Kind, now: Search, outcome: Outcome) -> Search:
         return now._replace(tree=tree, seen=seen, gained=gained, turn=now.turn + is_told), None
 
     told, _ = jax.lax.scan(one, now, (jnp.arange(kind.leaves), now.asked, outcome.gain, outcome.is_over))
-    return told
+    return told._replace(left=jnp.int32(outcome.left))
 
 
 def _ask(kind: Kind, words: Array, now: Search) -> Search:
@@ -306,9 +328,8 @@ def _expected(kind: Kind, words: Array, now: Search, number: Array) -> Array:
     expected = outlook.returns(drawn, shape, jnp.minimum(nodes.depths, shape.depth - 1), before, now.gained)
     to_go = shape.depth - jnp.minimum(nodes.depths, shape.depth)
     expected = expected - (settings.price * drawn.scale[-1] * to_go)[:, None]
-    left = nodes.num_nodes - 1 - turn
     expected = _opened(kind, words, nodes, expected)
-    expected = jnp.where(to_go[:, None] > left, -jnp.inf, expected)  # what cannot be finished is not begun
+    expected = jnp.where(to_go[:, None] > now.left - number, -jnp.inf, expected)  # what cannot be finished is not begun
     is_first_run = (now.rounds < shape.depth) & (number == 0) & (jnp.arange(shape.num_actions) == 0)[None]
     return jnp.where(is_first_run, _FAR, expected)
 

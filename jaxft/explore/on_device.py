@@ -28,6 +28,7 @@ from jaxft.evaluate.score import LEAST
 from jaxft.explore import outlook
 from jaxft.explore.account import Account, Path
 from jaxft.explore.explorer import Kind, Outcome, Search, Settings, compiled, made_up, turns
+from jaxft.explore.plan import Plan
 from jaxft.explore.world import SPLIT
 from jaxft.search.asked import path_of
 from jaxft.search.env import Step
@@ -169,7 +170,9 @@ class OnDevice:
             finite = jnp.isfinite(seen)
             known = jnp.where(jnp.isfinite(scores), scores, jnp.nan).at[0].set(taken[0])
             as_if = jnp.where(finite, seen, made_up(jnp.nanmin(known), jnp.nanmax(known), jnp))
-            following = steps.go_on(words, found, Outcome((as_if - taken[parent])[None], ~finite[None], 1))
+            following = steps.go_on(
+                words, found, Outcome((as_if - taken[parent])[None], ~finite[None], 1, turns - 1 - found.turn)
+            )
             runs = jax.tree.map(lambda all_, leaf: all_.at[node].set(leaf), runs, run)
             return following, runs, scores.at[node].set(seen), taken.at[node].set(as_if)
 
@@ -265,17 +268,23 @@ def search(world: OnDevice, words: Array, turns: int, settings: Settings) -> tup
     return found, np.asarray(scores)
 
 
-def seen(world: OnDevice, account: Account, words: prng.Words, keep_mb: float) -> dict[Path, float]:
-    """What `explorer.Explorer` would see if it spent an account: scores by path, computed on the device. keep_mb: for
-    states. Raises UserError where they do not fit: this search trains none again."""
-    count = turns(account)
+def check_room(setup: Setup, plan: Plan, keep_mb: float) -> None:
+    """Raises UserError where not all states of a search have room, for this one trains none again."""
+    trainable, _ = setup.split()
+    state = jax.eval_shape(lambda: step.init(trainable, rule_of(setup)))
+    count = 1 + turns(plan, plan.budget)
+    size = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / 2**20
+    if size > keep_mb:
+        what = f"{count} states of a search on the device take {size:,.0f} MB"
+        fix = f"at least that, null, or explore.place: host; it is {keep_mb:,.0f}"
+        raise UserError("explore.keep_mb", what, fix)
+
+
+def seen(world: OnDevice, account: Account, words: prng.Words) -> dict[Path, float]:
+    """What `explorer.Explorer` would see if it spent an account: scores by path, computed on the device."""
+    count = turns(account.world, account.budget)
     if count < 1:
         return {}
-    leaves = jax.tree.leaves(jax.eval_shape(world.initial))
-    size = (count + 1) * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / 2**20
-    if size > keep_mb:
-        what = f"{count + 1} states of a search on the device take {size:,.0f} MB"
-        raise UserError("explore.keep_mb", what, f"at least that, or explore.place: host; it is {keep_mb:,.0f}")
     found, scores = search(world, prng.device_words(words), count, Settings())
     taken = int(found.turn) + 1
     return {path_of(found.tree, node): float(score) for node, score in enumerate(scores[:taken])}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -14,9 +16,13 @@ from jaxft.report.tables import printable
 
 
 class Progress:
-    """Shows searchers, one after the other, as a context manager. every_s: least seconds between two plain lines."""
+    """Shows searchers, one after the other, as a context manager. metric: the name of what is looked at. every_s: least
+    seconds between two plain lines."""
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None, every_s: float = 10.0) -> None:
+    def __init__(
+        self, metric: str, *, quiet: bool = False, console: Console | None = None, every_s: float = 10.0
+    ) -> None:
+        self._metric = metric
         self._quiet, self._every_s, self._console = quiet, every_s, console or Console()
         self._live: RichProgress | None = None
         self._task = TaskID(0)
@@ -47,13 +53,16 @@ class Progress:
         self.message("trains what was found again, from fresh seeds")
 
     def looked(self, account: Account) -> None:
-        """After a look at the search split."""
+        """After a look at the search split: the best schedule, and how many states there are after each segment."""
         best = account.best()
-        told = "no whole run yet" if best is None else f"best {best.score:.4f}"
+        told = "no whole run yet"
+        if best is not None:
+            schedule = " ".join(map(str, best.path))
+            told = f"{schedule} diverged" if best.score == -math.inf else f"{schedule}: {self._metric} {best.score:.4f}"
+        lengths = Counter(map(len, account.states))
+        width = " ".join(str(lengths[depth]) for depth in range(1, account.world.depth + 1))
         spent, budget = f"{account.spent:,.0f}", f"{account.budget:,.0f}"
-        self._show(
-            account.spent, account.budget, f"{told}, states: {len(account.states)}", f"{spent} of {budget} steps"
-        )
+        self._show(account.spent, account.budget, f"{told}, states {width}", f"{spent} of {budget} steps")
 
     def confirmed(self, done: int, total: int) -> None:
         """So many of the fresh runs are done."""

@@ -80,8 +80,9 @@ class Explore:
     small models. Rivals and confirmations are on the host always."""
     leaves: int = 1
     """Segments that mcts asks for at once, each by a draw of its own; devices, if there are several, share them."""
-    keep_mb: float = 2048.0
-    """Room for training states; what does not fit is trained again when it is needed."""
+    keep_mb: float | None = None
+    """Room for training states, 2,048 where none is given; what does not fit is trained again when it is needed. On the
+    device, where nothing is trained again, none is what they take."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class ExploreRecipe(Recipe):
 def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
     explore = recipe.explore
     at_least(problems, "explore", explore, 1, "segments", "budget", "confirm_seeds", "begin_step", "leaves")
-    if not explore.keep_mb > 0:
+    if explore.keep_mb is not None and not explore.keep_mb > 0:
         problems.add("explore.keep_mb", f"must be positive, is {explore.keep_mb}")
     if recipe.data.search is None:
         fix = "a fraction such as 0.1, or a file"
@@ -108,22 +109,33 @@ def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
         problems.add("train.freeze", "a pattern cannot be combined with strategies", "none, encoder or layers:K")
     for number, strategy in enumerate(explore.strategies):
         check_strategy(strategy, f"explore.strategies[{number}]", recipe, problems)
-    of_many = Problems()  # a value is in many of these
+    if recipe.optim.momentum:
+        what = f"{recipe.optim.momentum} has no meaning with strategies, whose sgd takes its momentum from optim.b1"
+        problems.add("optim.momentum", what, "0")
+    can_draw = _check_sample(explore.sample, problems)
+    count = space.count(explore)
+    if count > space.MOST:
+        what = f"{count:,} strategies beside the recipe as it is; a search chooses from {space.MOST} at most"
+        problems.add("explore", what, "shorter lists in grid, or a lower sample.count")
+    else:
+        _check_space(recipe, can_draw, problems)
+    steps = recipe.train.steps
+    if steps is not None and explore.segments > steps >= 1:
+        problems.add("explore.segments", f"{explore.segments} segments do not fit into {steps} steps")
+    if explore.begin_step is not None and not explore.begin_with:
+        problems.add("explore.begin_step", "is a checkpoint of explore.begin_with, which is not given", "null")
+
+
+def _check_space(recipe: ExploreRecipe, can_draw: bool, problems: Problems) -> None:
+    explore, of_many = recipe.explore, Problems()  # a value is in many of these
     for strategy in space.of_grid(explore.grid):
         check_strategy(strategy, "explore.grid", recipe, of_many)
-    can_draw = _check_sample(explore.sample, problems)
     if can_draw:
         for strategy in space.extremes(explore.sample):
             check_strategy(strategy, "explore.sample", recipe, of_many)
     problems.errors += dict.fromkeys(of_many.errors)
-    if recipe.optim.momentum:
-        what = f"{recipe.optim.momentum} has no meaning with strategies, whose sgd takes its momentum from optim.b1"
-        problems.add("optim.momentum", what, "0")
     if can_draw and len(space.strategies(recipe)) < 2:
         problems.add("explore.strategies", "there is nothing to choose from beside the recipe as it is", _EXAMPLE)
-    steps = recipe.train.steps
-    if steps is not None and explore.segments > steps >= 1:
-        problems.add("explore.segments", f"{explore.segments} segments do not fit into {steps} steps")
 
 
 def _check_sample(sample: Sample, problems: Problems) -> bool:
@@ -136,7 +148,7 @@ def _check_sample(sample: Sample, problems: Problems) -> bool:
             problems.add(f"explore.sample.{name}", f"a lowest and a highest value, not {list(values)}")
     if sample.learning_rate and not min(sample.learning_rate) > 0:
         problems.add("explore.sample.learning_rate", f"must be positive, is {min(sample.learning_rate)}")
-    if sample.count and dataclasses.replace(sample, count=0) == Sample():
+    if sample.count > 0 and dataclasses.replace(sample, count=0) == Sample():
         problems.add(
             "explore.sample", f"there is nothing to draw {sample.count} strategies from", "learning_rate: [0.1, 10]"
         )
@@ -147,11 +159,20 @@ _EXAMPLE = "such as `grid: {learning_rate: [0.3, 1, 3]}`"
 
 
 def _check_searchers(recipe: ExploreRecipe, problems: Problems) -> None:
-    from jaxft.explore.searchers import check
+    from jaxft.explore.searchers import EXPLORERS, MCTS, check
 
-    check(recipe.explore.searcher, "explore.searcher", problems)
-    for name in recipe.explore.rivals:
+    explore = recipe.explore
+    playing = (explore.searcher, *explore.rivals)
+    check(explore.searcher, "explore.searcher", problems)
+    for name in explore.rivals:
         check(name, "explore.rivals", problems)
+    if explore.place == "device" and MCTS not in playing:
+        problems.add("explore.place", f"the device is for {MCTS}, which does not search here", "host")
+    if explore.leaves > 1 and not set(EXPLORERS) & set(playing):
+        problems.add("explore.leaves", f"are for {' and '.join(EXPLORERS)}, which do not search here", "1")
+    if explore.leaves > 1 and explore.place == "device":
+        what = "a search on the device asks for one segment after the other"
+        problems.add("explore.leaves", what, "1, or explore.place: host")
 
 
 ExploreRecipe.RULES = (*Recipe.RULES, _check_explore, _check_searchers)  # type: ignore[misc]

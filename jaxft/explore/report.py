@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -19,22 +20,22 @@ from jaxft.report import plots, tables
 from jaxft.report.run_folder import RunFolder, plain
 from jaxft.search.grown import Grown
 
-ENOUGH = 4
-"""Fresh seeds from which a difference can be told: if each is better than each of the other's, by chance that happens
-one time in C(8, 4) / 2 = 35. A bootstrap of fewer is surer than it may be."""
+LEVEL = 0.05
+"""Chance that any schedule at all is called better or worse than one that is as good."""
 SCHEDULE, CURVES, TREE, FRESH = "schedule.yaml", "anytime", "tree", "fresh_seeds"
 
 
 @dataclass(frozen=True)
 class Found:
     """What one searcher found. score: on the search split, none of the default, which nobody searched; fresh: on test,
-    from fresh seeds; the higher, the better."""
+    from fresh seeds; fresh_search: of the same runs, what the search looks at. The higher, the better."""
 
     name: str
     path: Path
     score: float | None
     account: Account | None
     fresh: Sequence[float]
+    fresh_search: Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,33 +72,42 @@ class Result:
         """The interquartile mean over fresh seeds."""
         return statistics.interval(np.asarray(one.fresh), prng.path_words(self.words, f"mean of {one.name}"))
 
+    @property
+    def others(self) -> list[Found]:
+        """What found another schedule than the searcher."""
+        return [one for one in self.found if one.path != self.best.path]
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """Name of each of the others -> p of the difference, by Holm's correction for all of them."""
+        values = [statistics.p_value(np.asarray(self.best.fresh), np.asarray(one.fresh)) for one in self.others]
+        return dict(zip([one.name for one in self.others], statistics.holm(values), strict=True))
+
 
 def verdict(result: Result) -> list[str]:
     """What can be said, and what cannot."""
-    best, lines = result.best, []
+    best, lines, p_values = result.best, [], result.p_values
     seeds = len(best.fresh)
     for other in (one for one in result.found if one is not best):
         what = "the recipe as it is" if other.account is None else f"what {other.name} found"
         if other.path == best.path:
             lines.append(f"It is the same schedule as {what}.")
             continue
-        chance = result.improvement(other)
-        told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
-        if chance.low > 0.5 and seeds >= ENOUGH:
-            word = "better than"
-        elif chance.high < 0.5 and seeds >= ENOUGH:
-            word = "worse than"
-        else:
-            word = "not told apart from"
+        chance, p = result.improvement(other), p_values[other.name]
+        told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}), p {p:.3f}"
+        word = ("better than" if chance.value > 0.5 else "worse than") if p < LEVEL else "not told apart from"
         lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {_gap(result, best, other)}, {told}.")
-    if seeds < ENOUGH:
-        lines.append(f"Fewer than {ENOUGH} fresh seeds tell no schedules apart: explore.confirm_seeds.")
+    count = len(result.others)
+    if count and statistics.least_p(seeds) * count >= LEVEL:
+        enough = next(runs for runs in itertools.count(seeds) if statistics.least_p(runs) * count < LEVEL)
+        lines.append(f"Fewer than {enough} fresh seeds cannot tell so many schedules apart: explore.confirm_seeds.")
     if best.score == -np.inf:
         lines.append("Every schedule that the search tried diverged.")
-    elif best.score is not None and result.search_metric == result.metric and np.isfinite(best.fresh).all():
-        drop = best.score - float(result.middle(best).value)
+    elif best.score is not None and np.isfinite(best.fresh_search).all():
+        drop = best.score - float(statistics.iqm(np.asarray(best.fresh_search)[:, None]))
         if drop > 0:
-            lines.append(f"The search saw {best.score:.4f}; fresh seeds on test give {drop:.4f} less.")
+            what = f"The search saw {result.search_metric} {best.score:.4f}"
+            lines.append(f"{what}; fresh seeds on test give {drop:.4f} less.")
     return lines
 
 
@@ -161,7 +171,8 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
         tables.to_markdown(grid(result)),
         f"Schedules are numbers of strategies, one a segment of {result.segment_steps} gradient steps. Steps include "
         f"looks at the search split, {result.score_steps:.1f} each. Intervals (95 %) are bootstrapped over the fresh "
-        "seeds, of the interquartile mean.\n",
+        "seeds, of the interquartile mean; p is of Mann and Whitney's test over all permutations, by Holm's correction "
+        f"for {len(result.others)} comparisons, and schedules are told apart below {LEVEL}.\n",
         tables.to_markdown(legend(result)),
         f"![best score by gradient steps]({CURVES}.png)\n",
         f"![scores on test from fresh seeds]({FRESH}.png)\n",
@@ -184,15 +195,16 @@ def to_json(result: Result) -> dict[str, Any]:
     """The tree of report.json."""
     tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in AS_THEY_ARE}
     tree["verdict"] = verdict(result)
-    tree["found"] = [_by_searcher(result, one) for one in result.found]
+    p_values = result.p_values
+    tree["found"] = [_by_searcher(result, one, p_values.get(one.name)) for one in result.found]
     return plain(tree)
 
 
-def _by_searcher(result: Result, one: Found) -> dict[str, Any]:
+def _by_searcher(result: Result, one: Found, p_value: float | None) -> dict[str, Any]:
     row: dict[str, Any] = {"searcher": one.name, "path": one.path, "search": one.score, "test_fresh": one.fresh}
-    row["test_iqm"] = result.middle(one)._asdict()
+    row["test_iqm"], row["test_fresh_search"] = result.middle(one)._asdict(), one.fresh_search
     if one is not result.best:
-        row["improvement_over"] = result.improvement(one)._asdict()
+        row["improvement_over"] = result.improvement(one)._asdict() | {"p": p_value}
     if one.account is not None:
         account = one.account
         row |= {"spent": account.spent, "segments": account.segments, "states": len(account.states)}

@@ -18,11 +18,12 @@ from jaxft.explore.account import Account, Path
 from jaxft.explore.confirm import confirm
 from jaxft.explore.explorer import Explorer
 from jaxft.explore.journal import Journal, Scores
+from jaxft.explore.plan import plan
 from jaxft.explore.progress import Progress
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import EXPLORERS, MCTS, play
-from jaxft.explore.setup import num_begun, set_up, set_up_of, test_metric
+from jaxft.explore.setup import set_up, set_up_of, test_metric
 from jaxft.explore.world import Training
 from jaxft.recipe import Recipe
 from jaxft.report.run_folder import RunFolder
@@ -36,8 +37,8 @@ from jaxft.train.step import State
 
 DEFAULT = "default"
 """What every schedule is compared with: the recipe as it is."""
-RUNS = 16
-"""Whole runs that the budget pays for, where none is given."""
+ROOM_MB = 2048.0
+"""For training states on the host, where nothing else is said."""
 
 
 def run(
@@ -57,14 +58,14 @@ def run(
         world_of = partial(world, chosen, journal=None)
         begun = beginning.read(chosen, setup).state if chosen.explore.begin_with else None
         searched = world(chosen, setup, journal=journal, begun=begun)
-        with Progress(quiet=quiet, console=console) as progress:
+        with Progress(_signed(chosen.explore.metric), quiet=quiet, console=console) as progress:
             if resumes:
                 progress.message(f"going on with the unfinished exploration in {folder.path}")
             accounts = search(chosen, setup, searched, progress)
             progress.confirms()
             fresh = _confirm(chosen, setup, world_of, accounts, journal, progress)
         result = _result(chosen, setup, searched, accounts, fresh, clock)
-        tree = explorer_tree(chosen, searched) if chosen.explore.searcher in EXPLORERS else None
+        tree = explorer_tree(chosen, setup, searched) if chosen.explore.searcher in EXPLORERS else None
         report.write(folder, result, tree, recipes.dump(schedule_recipe(chosen, setup, result.best.path)))
     if not quiet:
         report.show(result, folder, console)
@@ -73,36 +74,25 @@ def run(
 
 def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None, begun: State | None = None) -> Training:
     """The world of a setup's runs."""
-    more: Any = {"keep_mb": chosen.explore.keep_mb, "leaves": chosen.explore.leaves, "journal": journal, "begun": begun}
+    explore = chosen.explore
+    more: Any = {"keep_mb": explore.keep_mb or ROOM_MB, "leaves": explore.leaves, "journal": journal, "begun": begun}
     return Training(setup, space.strategies(chosen), **_shape(chosen, setup), **more)
 
 
 def _shape(chosen: ExploreRecipe, setup: Setup) -> dict[str, Any]:
     """What worlds are made with."""
-    explore = chosen.explore
-    steps = (setup.num_steps - num_begun(setup)) // explore.segments
-    return {
-        "depth": explore.segments,
-        "segment_steps": steps,
-        "metric": chosen.explore.metric,
-        "num_listed": space.num_listed(chosen),
-    }
-
-
-def budget(chosen: ExploreRecipe, searched: Training) -> float:
-    """Gradient steps of each searcher."""
-    if chosen.explore.budget is not None:
-        return chosen.explore.budget
-    return RUNS * (searched.depth * searched.segment_steps + searched.score_steps)
+    sizes = plan(chosen, setup)
+    names = ("depth", "segment_steps", "num_listed")
+    return {name: getattr(sizes, name) for name in names} | {"metric": chosen.explore.metric}
 
 
 def search(chosen: ExploreRecipe, setup: Setup, searched: Training, progress: Progress) -> dict[str, Account]:
     """Searcher -> its account, spent."""
     words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
-    accounts = {}
+    accounts, budget = {}, plan(chosen, setup).budget
     for name in dict.fromkeys((chosen.explore.searcher, *chosen.explore.rivals)):
         progress.begins(name)
-        account = Account(searched, budget(chosen, searched), on_look=progress.looked)
+        account = Account(searched, budget, on_look=progress.looked)
         if name == MCTS and chosen.explore.place == "device":
             searched.recall(_on_device(chosen, setup, account, words))
         accounts[name] = play(name, account, words)
@@ -116,17 +106,17 @@ def _on_device(
     chosen: ExploreRecipe, setup: Setup, account: Account, words: prng.Words
 ) -> dict[Path, dict[str, float]]:
     """What the explorer sees in the world on the device."""
-    shape = _shape(chosen, setup)
-    world_there = on_device.OnDevice(setup, space.strategies(chosen), **shape)
-    metric, sign = shape["metric"], -1.0 if shape["metric"] == "loss" else 1.0
-    scores = on_device.seen(world_there, account, prng.path_words(words, MCTS), chosen.explore.keep_mb)
+    world_there = on_device.OnDevice(setup, space.strategies(chosen), **_shape(chosen, setup))
+    metric = chosen.explore.metric
+    sign = -1.0 if metric == "loss" else 1.0
+    scores = on_device.seen(world_there, account, prng.path_words(words, MCTS))
     return {path: {metric: sign * score} for path, score in scores.items()}
 
 
-def explorer_tree(chosen: ExploreRecipe, searched: Training) -> Grown:
+def explorer_tree(chosen: ExploreRecipe, setup: Setup, searched: Training) -> Grown:
     """The explorer's tree, grown once more from the scores that are known."""
     words = prng.stream("explore", recipes.stream_seeds(chosen)["explore"])
-    name, account = chosen.explore.searcher, Account(searched, budget(chosen, searched))
+    name, account = chosen.explore.searcher, Account(searched, plan(chosen, setup).budget)
     return Explorer(account, prng.path_words(words, name), settles=EXPLORERS[name]).grown()
 
 
@@ -152,7 +142,7 @@ def _confirm(
 def schedule_recipe(chosen: ExploreRecipe, setup: Setup, path: Path) -> Recipe:
     """The recipe of the run that a schedule is, which ends with the parameters that the search looked at."""
     strategies = space.strategies(chosen)
-    steps = _shape(chosen, setup)["segment_steps"]
+    steps = plan(chosen, setup).segment_steps
     found = (*setup.recipe.segments, *(segment(strategies[action], steps) for action in path))
     at_the_end = {"patience": None, "eval_every": setup.num_steps}  # its last parameters are what was judged
     at_the_end["save_every"] = chosen.train.save_every or steps
@@ -168,28 +158,26 @@ def _result(
     fresh: dict[Path, list[Scores]],
     clock: Clock,
 ) -> Result:
-    metric = test_metric(chosen, setup)
-    sign = -1.0 if metric == "loss" else 1.0
+    metric, looked_at = test_metric(chosen, setup), chosen.explore.metric
 
-    def on_test(path: Path) -> list[float]:
-        values = [sign * one[metric] for one in fresh[path]]
-        return [value if np.isfinite(value) else -np.inf for value in values]  # as the search has it
+    def on_test(path: Path) -> tuple[list[float], list[float]]:
+        return _values(fresh[path], metric), _values(fresh[path], looked_at)
 
     default = (0,) * searched.depth
-    found = [Found(DEFAULT, default, None, None, on_test(default))]
+    found = [Found(DEFAULT, default, None, None, *on_test(default))]
     for name, account in accounts.items():
         best = account.best()
         assert best is not None
-        found.append(Found(name, best.path, best.score, account, on_test(best.path)))
+        found.append(Found(name, best.path, best.score, account, *on_test(best.path)))
     seeds = recipes.stream_seeds(chosen)
     return Result(
         metric=_signed(metric),
-        search_metric=_signed(chosen.explore.metric),
+        search_metric=_signed(looked_at),
         strategies=[str(one) for one in searched.strategies],
         found=found,
         segment_steps=searched.segment_steps,
         score_steps=searched.score_steps,
-        budget=budget(chosen, searched),
+        budget=plan(chosen, setup).budget,
         trained=searched.trained,
         sizes={name: len(examples) for name, examples in setup.corpus.splits.items()},
         wall_s=clock.wall_s,
@@ -198,6 +186,12 @@ def _result(
         seeds=seeds,
         words=prng.stream("bootstrap", seeds["bootstrap"]),
     )
+
+
+def _values(scores: list[Scores], metric: str) -> list[float]:
+    """The higher, the better; -inf of runs that diverged, as the search has it."""
+    sign = -1.0 if metric == "loss" else 1.0
+    return [sign * one[metric] if np.isfinite(one[metric]) else -np.inf for one in scores]
 
 
 def _signed(metric: str) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxft import recipe as recipes
 from jaxft.errors import Problem, Problems, UserError
 from jaxft.explore import beginning, on_device, space
+from jaxft.explore.plan import Plan, num_begun, plan
 from jaxft.explore.recipe import ExploreRecipe, run_recipe
-from jaxft.explore.world import SPLIT, looks_worth
+from jaxft.explore.world import SPLIT
 from jaxft.recipe import Recipe
 from jaxft.strategy import Strategy, segment
 from jaxft.train import segments
@@ -31,24 +32,17 @@ def set_up(chosen: ExploreRecipe) -> Setup:
     _check_metric(chosen, setup, problems)
     if explore.begin_with:
         setup = _begun(chosen, setup, problems)
-    left = setup.num_steps - num_begun(setup)
-    steps = left // explore.segments
-    if steps < 1 or (explore.begin_with and left % explore.segments):
+    left, sizes = setup.num_steps - num_begun(setup), plan(chosen, setup)
+    if sizes.segment_steps < 1 or (explore.begin_with and left % explore.segments):
         problems.add("explore.segments", f"{explore.segments} segments do not fit into {left} steps")
     else:
-        _check_budget(chosen, setup, steps, problems)
+        _check_budget(chosen, sizes, problems)
     if explore.place == "device":
-        if explore.leaves > 1:
-            what = "a search on the device asks for one segment after the other"
-            problems.add("explore.leaves", what, "1, or explore.place: host")
-        try:
-            on_device.check(setup, chosen.explore.metric)
-        except UserError as error:
-            problems.take(error)
+        _check_device(chosen, setup, sizes, problems)
     problems.raise_if_any()
-    train = dataclasses.replace(setup.recipe.train, steps=num_begun(setup) + steps * explore.segments)
+    train = dataclasses.replace(setup.recipe.train, steps=num_begun(setup) + sizes.segment_steps * explore.segments)
     made = dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, train=train))
-    return dataclasses.replace(made, warnings=(*setup.warnings, *_warnings(chosen, setup, steps)))
+    return dataclasses.replace(made, warnings=(*setup.warnings, *_warnings(chosen, setup, sizes.segment_steps)))
 
 
 def _begun(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> Setup:
@@ -59,11 +53,6 @@ def _begun(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> Setup:
         problems.take(error)
         return setup
     return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, segments=begun))
-
-
-def num_begun(setup: Setup) -> int:
-    """Steps that are taken before the search begins."""
-    return sum(one.steps for one in setup.recipe.segments)
 
 
 def set_up_of(chosen: ExploreRecipe, run: Recipe) -> Setup:
@@ -110,16 +99,24 @@ def _check_metric(chosen: ExploreRecipe, setup: Setup, problems: Problems) -> No
             problems.add(f"explore.{name}", f"there is no {metric!r}; known: {', '.join(known)}", fix)
 
 
-def _check_budget(chosen: ExploreRecipe, setup: Setup, steps: int, problems: Problems) -> None:
-    budget, num_segments = chosen.explore.budget, chosen.explore.segments
-    look = looks_worth(setup)
-    least = int(np.ceil(num_segments * steps + (num_segments + 1) * look))
+def _check_budget(chosen: ExploreRecipe, sizes: Plan, problems: Problems) -> None:
+    budget, steps, count, look = chosen.explore.budget, sizes.segment_steps, sizes.depth, sizes.score_steps
+    least = int(np.ceil(count * steps + (count + 1) * look))
     if budget is not None and budget < steps:
         what = f"{budget} gradient steps do not pay for one segment of {steps}"
         problems.add("explore.budget", what, f"at least {least}, for a whole run, or null")
     elif budget is not None and budget < least:
-        what = f"{budget} gradient steps do not pay for {num_segments} segments of {steps} and a look after each"
+        what = f"{budget} gradient steps do not pay for {count} segments of {steps} and a look after each"
         problems.add("explore.budget", f"{what}, worth {look:.1f}", f"at least {least}, or null")
+
+
+def _check_device(chosen: ExploreRecipe, setup: Setup, sizes: Plan, problems: Problems) -> None:
+    try:
+        on_device.check(setup, chosen.explore.metric)
+        if chosen.explore.keep_mb is not None:
+            on_device.check_room(setup, sizes, chosen.explore.keep_mb)
+    except UserError as error:
+        problems.take(error)
 
 
 def _warnings(chosen: ExploreRecipe, setup: Setup, steps: int) -> Iterator[Problem]:

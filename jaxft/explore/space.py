@@ -14,10 +14,13 @@ from jaxft.explore import draws
 from jaxft.strategy import Strategy
 
 if TYPE_CHECKING:
-    from jaxft.explore.recipe import ExploreRecipe, Grid, Sample
+    from jaxft.explore.recipe import Explore, ExploreRecipe, Grid, Sample
 
 RANGES = ("learning_rate", "weight_decay", "label_smoothing", "label_noise", "token_noise")
 """Of a sample, given as a lowest and a highest value; the others are lists."""
+MOST = 64
+"""Strategies beside the recipe as it is: the explorer's model has a weight for each pair of them, and a search seldom
+trains more segments than that."""
 _DIGITS = 3
 """Significant digits of what is drawn."""
 
@@ -32,12 +35,33 @@ def places(recipe: ExploreRecipe) -> dict[Strategy, str]:
     explore = recipe.explore
     found = {Strategy(): "explore"}
     for number, one in enumerate(explore.strategies):
-        found.setdefault(one, f"explore.strategies[{number}]")
+        found.setdefault(reduced(one, recipe), f"explore.strategies[{number}]")
     for one in of_grid(explore.grid):
-        found.setdefault(one, "explore.grid")
+        found.setdefault(reduced(one, recipe), "explore.grid")
     for one in drawn(recipe):
-        found.setdefault(one, DRAWN)
+        found.setdefault(reduced(one, recipe), DRAWN)
     return found
+
+
+def reduced(strategy: Strategy, recipe: ExploreRecipe) -> Strategy:
+    """The strategy without what the recipe says anyway, so that those that train alike are equal."""
+    says = {
+        "optimizer": recipe.optim.name,
+        "weight_decay": recipe.optim.weight_decay,
+        "dropout": recipe.train.dropout,
+        "label_smoothing": recipe.train.label_smoothing,
+        "label_noise": recipe.noise.label,
+        "token_noise": recipe.noise.token_replace,
+        "freeze": recipe.train.freeze,
+        "batch_size": recipe.train.batch_size,
+    }
+    return dataclasses.replace(strategy, **{name: None for name, x in says.items() if getattr(strategy, name) == x})
+
+
+def count(explore: Explore) -> int:
+    """Strategies that are listed, in the grid or to be drawn, those that come twice counted twice."""
+    lists = [len(values) for values in dataclasses.asdict(explore.grid).values() if values]
+    return len(explore.strategies) + (math.prod(lists) if lists else 0) + max(0, explore.sample.count)
 
 
 DRAWN = "explore.sample"

@@ -1,9 +1,11 @@
-"""What a verdict on searchers needs: interquartile mean, bootstrap intervals, probability of improvement, curves.
+"""What a verdict on searchers needs: interquartile mean, bootstrap intervals, probability of improvement, a test of it,
+curves.
 
 Follows Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice", and their rliable:
-intervals are percentiles of a stratified bootstrap, in which the runs of each task are resampled apart. Left out:
-paired tests, which need the same noise on both sides. Resampling draws from words (of the stream "bootstrap"), so an
-interval is a pure function of its numbers and words.
+intervals are percentiles of a stratified bootstrap, in which the runs of each task are resampled apart. Of a handful of
+runs such intervals are too narrow, so whether two are told apart is for `p_value` to say. Left out: paired tests, which
+need the same noise on both sides. Resampling draws from words (of the stream "bootstrap"), so an interval is a pure
+function of its numbers and words.
 
 Scores are f64 [K, tasks]: K runs (seeds) on each task; [K] is one task. Nothing here takes NaN for a number: a run
 that found nothing is -inf for `probability_of_improvement`, and leaves other statistics NaN. One that diverged is -inf.
@@ -11,10 +13,12 @@ that found nothing is -inf for `probability_of_improvement`, and leaves other st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 
 from jaxft import prng
 from jaxft.explore import draws
@@ -22,6 +26,7 @@ from jaxft.explore.account import Account
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_PERMUTATIONS = 200_000
 _AT_ONCE = 1 << 21
 """Numbers of resampled runs in memory at a time."""
 _FIRST, _SECOND = 0, 1
@@ -80,6 +85,32 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray, words: prng.Words) 
         pairs = len(left) * len(right)
         found.append(((counts_x @ _wins(left, right)) * counts_y).sum(-1) / pairs)
     return _estimate(np.asarray(np.mean(values)), np.mean(found, axis=0))
+
+
+def p_value(x: np.ndarray, y: np.ndarray) -> float:
+    """Of Mann and Whitney's test, two-sided, that runs x [K] and y [J] are alike: over all permutations, ties and -inf
+    included; by the normal approximation where there are more than 200,000. 1 where x or y is a single run."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if np.isnan(x).any() or np.isnan(y).any():
+        raise ValueError("a score is NaN; a run that found nothing is -inf")
+    if min(len(x), len(y)) == 1:
+        return 1.0
+    count = math.comb(len(x) + len(y), len(x))
+    method: Any = scipy.stats.PermutationMethod(n_resamples=count, batch=10_000)
+    return float(scipy.stats.mannwhitneyu(x, y, method=method if count <= _PERMUTATIONS else "asymptotic").pvalue)
+
+
+def least_p(runs: int) -> float:
+    """What `p_value` gives where each of so many runs is better than each of as many others."""
+    return min(1.0, 2 / math.comb(2 * runs, runs))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values of several comparisons, each as large as the chance that any of them is wrong makes it (Holm 1979)."""
+    found, least = [0.0] * len(values), 0.0
+    for rank, at in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
+        least = found[at] = max(least, min(1.0, values[at] * (len(values) - rank)))
+    return found
 
 
 def curve(account: Account, budgets: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -111,8 +111,8 @@ class Training:
         return self._scores[path]
 
     def recall(self, scores: Mapping[Path, dict[str, float]]) -> None:
-        """Takes scores on the search split that were computed before."""
-        self._scores |= scores
+        """Takes scores on the search split that were computed elsewhere; those that were seen here stay."""
+        self._scores = {**scores, **self._scores}
 
     def scores_on(self, split: str, path: Path) -> dict[str, float]:
         """All metrics on a split; NaN where training diverged."""

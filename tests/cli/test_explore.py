@@ -91,3 +91,18 @@ def test_help_has_the_keys_with_what_they_mean(capsys):
     out = capsys.readouterr().out
     for name in ("--explore.budget", "--explore.rivals", "--explore.keep-mb", "--explore.grid.freeze", "--overwrite"):
         assert name in out, name
+
+
+def test_check_takes_the_recipe_of_an_exploration(capsys, tmp_path):
+    path = str(recipes.find("sms_spam", recipes.EXPLORE))
+    assert main(["check", path, "--explore.budget", "2000"]) == 0
+    assert "4 strategies, 4 segments of 12 steps; 2,000 steps a searcher" in " ".join(capsys.readouterr().out.split())
+    assert main(["check", path, "--explore.budget", "3", "--explore.metric", "acuracy"]) == 2
+    errors = capsys.readouterr().err
+    assert "error: explore.budget: 3 gradient steps do not pay" in errors and "did you mean `accuracy`?" in errors
+    assert main(["check", path, "--explore.leafs", "3"]) == 2
+    assert "leaves" in capsys.readouterr().err
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("explore: [")
+    assert main(["check", str(broken)]) == 2
+    assert f"{broken}:1" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,10 @@ def test_the_same_words_give_the_same_search_and_others_another():
 
 
 def test_a_budget_is_a_prefix_of_a_greater_one():
+    """But for its last segments, which end what is begun."""
     long = searched(Small(), 400).paths
     for budget in (60, 130, 222, 399):
-        short = searched(Small(), budget).paths
+        short = searched(Small(), budget).paths[: 1 - DEPTH]
         assert short == long[: len(short)]
 
 
@@ -149,6 +151,33 @@ def test_states_that_were_let_go_are_paid_for_again_and_the_search_is_the_same(r
     assert little.account.best().path == plenty.account.best().path  # type: ignore[union-attr]
 
 
+class Watched(Small):
+    """Remembers what an account had left when a path was asked for."""
+
+    account: Account
+
+    def __init__(self, seed: int, room: int) -> None:
+        super().__init__(seed, room)
+        self.left: list[tuple[float, Path]] = []
+
+    def ready(self, paths):
+        self.left += [(self.account.left, path) for path in paths]
+
+
+@pytest.mark.parametrize("room", [1, 10**6])
+def test_nothing_is_begun_that_the_budget_left_does_not_end(room):
+    """Budgets that segments which were trained again eat into."""
+    for seed, budget in itertools.product(range(3), (100, 137, 190)):
+        world = Watched(seed, room=room)
+        world.account = Account(world, WHOLE)
+        explorer = Explorer(world.account, words(seed))
+        world.account.budget = budget
+        with contextlib.suppress(Spent):
+            explorer.search()
+        assert len(world.left) > DEPTH
+        assert all(left >= 11 * (DEPTH - len(path) + 1) for left, path in world.left)
+
+
 def test_the_first_run_pays_for_no_state_twice_however_little_room():
     assert searched(Small(room=1), 3 * 10 + 4).account.segments == 3
 
@@ -167,7 +196,7 @@ def test_what_diverged_is_left_and_the_best_of_the_rest_is_found(bad):
     if rest:
         assert best is not None and best.score == max(map(world.score, rest))
     else:
-        assert best is None and sorted(explorer.paths[1:]) == [(0,), (1,), (2,)]
+        assert best is not None and best.score == -np.inf and sorted(explorer.paths[1:]) == [(0,), (1,), (2,)]
 
 
 @pytest.mark.parametrize("root", [-np.inf, 0.0])

@@ -14,8 +14,9 @@ from jaxft import prng
 from jaxft.errors import UserError
 from jaxft.explore import on_device, space
 from jaxft.explore.account import Account
-from jaxft.explore.explorer import Explorer, Settings
+from jaxft.explore.explorer import Explorer, Settings, turns
 from jaxft.explore.on_device import OnDevice
+from jaxft.explore.plan import plan
 from jaxft.explore.progress import Progress
 from jaxft.explore.run import search, world
 from jaxft.explore.searchers import MCTS
@@ -94,12 +95,12 @@ def test_frozen_layers_stay_as_they_are(there):
 
 def test_the_command_takes_what_the_device_has_seen(chosen, setup):
     searched = world(chosen, setup, journal=None)
-    accounts = search(chosen, setup, searched, Progress(quiet=True))
+    accounts = search(chosen, setup, searched, Progress("loss", quiet=True))
     assert accounts[MCTS].best() is not None
     assert searched.trained < accounts[MCTS].segments + accounts["random_schedule"].segments
     on_host = world(chosen, setup, journal=None)
     host = dataclasses.replace(chosen, explore=dataclasses.replace(chosen.explore, place="host"))
-    again = search(host, setup, on_host, Progress(quiet=True))
+    again = search(host, setup, on_host, Progress("loss", quiet=True))
     assert [one.path for one in again[MCTS].sightings] == [one.path for one in accounts[MCTS].sightings]
     assert on_host.trained > searched.trained
 
@@ -107,6 +108,9 @@ def test_the_command_takes_what_the_device_has_seen(chosen, setup):
 def test_what_has_no_place_on_the_device_is_named(chosen, setup, there):
     with pytest.raises(UserError, match="explore.place: on the device the metric is accuracy or loss, not mcc"):
         OnDevice(setup, space.strategies(chosen), **{**SHAPE, "metric": "mcc"})
-    account = Account(world(chosen, setup, journal=None), 1e9)
+    sizes = plan(chosen, setup)
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves(there.initial().state))
+    needed = (1 + turns(sizes, sizes.budget)) * state / 2**20
     with pytest.raises(UserError, match="explore.keep_mb: .* states of a search on the device take"):
-        on_device.seen(there, account, WORDS, keep_mb=0.5)
+        on_device.check_room(setup, sizes, keep_mb=needed - 0.01)
+    on_device.check_room(setup, sizes, keep_mb=needed + 0.01)

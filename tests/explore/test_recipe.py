@@ -59,6 +59,7 @@ def test_strategies_are_the_recipes_own_the_listed_and_the_grids_each_once(recip
         frozen[0]: "explore.grid",
         frozen[1]: "explore.grid",
     }
+    assert space.count(chosen.explore) == 3 + 2
     assert list(space.places(chosen)) == list(space.strategies(chosen))
     assert space.of_grid(recipe_on("nowhere").explore.grid) == []
 
@@ -75,7 +76,8 @@ SAMPLE = {
 def test_drawn_strategies_lie_in_their_ranges_and_each_has_an_address(recipe_on):
     chosen = recipe_on("nowhere", explore={"sample": SAMPLE})
     drawn = space.drawn(chosen)
-    assert len(set(drawn)) == 40 and space.strategies(chosen)[-40:] == tuple(drawn)
+    assert len(set(drawn)) == 40
+    assert space.strategies(chosen)[-40:] == tuple(space.reduced(one, chosen) for one in drawn)
     assert space.num_listed(chosen) == len(space.strategies(chosen)) - 40 == 4
     rates = np.log10([one.learning_rate for one in drawn])
     assert (rates >= -2).all() and (rates <= 2).all()
@@ -103,6 +105,7 @@ def test_what_cannot_be_drawn_is_told(tree_on, tmp_path):
     ):
         assert expected in wrong
     assert "explore.sample: there is nothing to draw 5 strategies from" in told(count=5)
+    assert "nothing to draw" not in told(count=-3)
     assert "explore.sample.batch_size: must lie between 1 and train.batch_size = 16: 99" in told(batch_size=[99])
     assert "explore.sample.label_noise: is a rate" in told(label_noise=[0.0, 1.5])
     assert "explore.sample.freeze" in told(count=2, freeze=["layers:9"])
@@ -148,12 +151,46 @@ def test_everything_that_the_recipe_says_wrongly_is_told_at_once(tree_on, tmp_pa
         assert sum(line.startswith(expected) for line in told) == 1, expected
 
 
-@pytest.mark.parametrize("strategies", [[], [{}], [{"learning_rate": 1.0}]], ids=["none", "empty", "the recipe's own"])
+OWN = {"weight_decay": 0.01, "optimizer": "adamw", "dropout": 0.1, "freeze": "none", "batch_size": 16}
+OWN |= {"label_noise": 0.0, "token_noise": 0.0, "label_smoothing": 0.0}
+
+
+@pytest.mark.parametrize(
+    "strategies", [[], [{}], [{"learning_rate": 1.0}], [OWN]], ids=["none", "empty", "the schedule's", "the recipe's"]
+)
 def test_an_empty_space_is_an_error(tree_on, tmp_path, strategies):
     told = problems_of(tree_on(tmp_path / "out", explore={"strategies": strategies}))
     assert told == [
         "explore.strategies: there is nothing to choose from beside the recipe as it is — such as "
         "`grid: {learning_rate: [0.3, 1, 3]}`"
+    ]
+
+
+def test_strategies_that_train_alike_are_one(recipe_on):
+    strategies = [{"learning_rate": 3.0}, {"learning_rate": 3.0, **OWN}, {"dropout": 0.2}]
+    chosen = recipe_on("nowhere", explore={"strategies": strategies, "grid": {"dropout": [0.1, 0.2]}})
+    assert space.strategies(chosen) == (Strategy(), Strategy(learning_rate=3.0), Strategy(dropout=0.2))
+
+
+@pytest.mark.parametrize(
+    "many",
+    [{"sample": {"count": 10**9, "learning_rate": [0.1, 10.0]}}, {"grid": {"dropout": [0.1] * 99, "freeze": ["none"]}}],
+    ids=["drawn", "grid"],
+)
+def test_more_strategies_than_a_search_can_hold_are_an_error(tree_on, tmp_path, many):
+    """Told before they are made."""
+    told = problems_of(tree_on(tmp_path / "out", explore={"strategies": [], **many}))
+    assert len(told) == 1 and "strategies beside the recipe as it is; a search chooses from 64 at most" in told[0]
+
+
+def test_keys_that_nobody_would_read_are_errors(tree_on, tmp_path):
+    explore = {"searcher": "beam", "rivals": ["tpe"], "place": "device", "leaves": 2, "begin_step": 5}
+    told = problems_of(tree_on(tmp_path / "out", explore=explore))
+    assert told == [
+        "explore.begin_step: is a checkpoint of explore.begin_with, which is not given — null",
+        "explore.place: the device is for mcts, which does not search here — host",
+        "explore.leaves: are for mcts and mcts_by_segment, which do not search here — 1",
+        "explore.leaves: a search on the device asks for one segment after the other — 1, or explore.place: host",
     ]
 
 
@@ -221,9 +258,8 @@ def test_freezing_more_than_there_is_names_the_strategy(tree_on, tmp_path):
 def test_a_place_that_cannot_be_is_an_error(tree_on, tmp_path):
     told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "metric": "mcc"}))
     assert told == ["explore.place: on the device the metric is accuracy or loss, not mcc — explore.metric, or host"]
-    told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "leaves": 2}))
-    what = "explore.leaves: a search on the device asks for one segment after the other"
-    assert told == [f"{what} — 1, or explore.place: host"]
+    told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "keep_mb": 0.5}))
+    assert len(told) == 1 and "states of a search on the device take" in told[0] and "it is 0" in told[0]
 
 
 def test_steps_that_do_not_divide_are_told(tree_on):
