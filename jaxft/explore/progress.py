@@ -62,7 +62,7 @@ class Progress:
         lengths = Counter(map(len, account.states))
         width = " ".join(str(lengths[depth]) for depth in range(1, account.world.depth + 1))
         spent, budget = f"{account.spent:,.0f}", f"{account.budget:,.0f}"
-        self._show(account.spent, account.budget, f"{told}, states {width}", f"{spent} of {budget} steps")
+        self._show(account.spent, account.budget, f"{told}, states {width}", f"{spent}/{budget} steps")
 
     def confirmed(self, done: int, total: int) -> None:
         """So many of the fresh runs are done."""

@@ -329,8 +329,8 @@ def test_progress_is_lines_in_a_plain_console():
     score = account.sightings[0].score
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "mcts searches",
-        "mcts: 21 of 1,000 steps, no whole run yet, states 1 1",
-        f"mcts: 22 of 1,000 steps, 0 1: accuracy {score:.4f}, states 1 1",
+        "mcts: 21/1,000 steps, no whole run yet, states 1 1",
+        f"mcts: 22/1,000 steps, 0 1: accuracy {score:.4f}, states 1 1",
         "trains what was found again, from fresh seeds",
         "confirming: 1 of 4 runs, on fresh seeds",
     ]
