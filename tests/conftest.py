@@ -52,17 +52,33 @@ def benchmark(name: str) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="runs slow tests too, which a run of the suite leaves out")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "slow tests: " + ("run" if config.option.slow else "left out; --slow, or a test that is named, runs them")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    """Who names files or tests means the slow ones too."""
+    named = config.args_source == pytest.Config.ArgsSource.ARGS or config.option.keyword or config.option.markexpr
+    if not hasattr(config, "workerinput"):
+        config.option.slow = bool(config.option.slow or named)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no worker is left with one at the end; skips what needs PyTorch where it is
-    absent, with the reason."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no worker is left with one at the end, or without them; skips what needs
+    PyTorch where it is absent, with the reason."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    paths = {item.path for item in slow}
+    items.sort(key=lambda item: item.path not in paths)
+    if not config.option.slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
     try:
         import torch  # noqa: F401
     except ImportError:

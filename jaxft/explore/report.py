@@ -73,15 +73,11 @@ class Result:
         return statistics.interval(np.asarray(one.fresh), prng.path_words(self.words, f"mean of {one.name}"))
 
     @property
-    def others(self) -> list[Found]:
-        """What found another schedule than the searcher."""
-        return [one for one in self.found if one.path != self.best.path]
-
-    @property
-    def p_values(self) -> dict[str, float]:
-        """Name of each of the others -> p of the difference, by Holm's correction for all of them."""
-        values = [statistics.p_value(np.asarray(self.best.fresh), np.asarray(one.fresh)) for one in self.others]
-        return dict(zip([one.name for one in self.others], statistics.holm(values), strict=True))
+    def p_values(self) -> dict[Path, float]:
+        """Each other schedule that was found -> p of the difference, by Holm's correction for all of them."""
+        others = {one.path: one.fresh for one in self.found if one.path != self.best.path}
+        values = [statistics.p_value(np.asarray(self.best.fresh), np.asarray(fresh)) for fresh in others.values()]
+        return dict(zip(others, statistics.holm(values), strict=True))
 
 
 def verdict(result: Result) -> list[str]:
@@ -93,11 +89,11 @@ def verdict(result: Result) -> list[str]:
         if other.path == best.path:
             lines.append(f"It is the same schedule as {what}.")
             continue
-        chance, p = result.improvement(other), p_values[other.name]
+        chance, p = result.improvement(other), p_values[other.path]
         told = f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}), p {p:.3f}"
         word = ("better than" if chance.value > 0.5 else "worse than") if p < LEVEL else "not told apart from"
         lines.append(f"On test, from {seeds} fresh seeds, it is {word} {what}: {_gap(result, best, other)}, {told}.")
-    count = len(result.others)
+    count = len(p_values)
     if count and statistics.least_p(seeds) * count >= LEVEL:
         enough = next(runs for runs in itertools.count(seeds) if statistics.least_p(runs) * count < LEVEL)
         lines.append(f"Fewer than {enough} fresh seeds cannot tell so many schedules apart: explore.confirm_seeds.")
@@ -172,7 +168,7 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
         f"Schedules are numbers of strategies, one a segment of {result.segment_steps} gradient steps. Steps include "
         f"looks at the search split, {result.score_steps:.1f} each. Intervals (95 %) are bootstrapped over the fresh "
         "seeds, of the interquartile mean; p is of Mann and Whitney's test over all permutations, by Holm's correction "
-        f"for {len(result.others)} comparisons, and schedules are told apart below {LEVEL}.\n",
+        f"for {len(result.p_values)} comparisons, and schedules are told apart below {LEVEL}.\n",
         tables.to_markdown(legend(result)),
         f"![best score by gradient steps]({CURVES}.png)\n",
         f"![scores on test from fresh seeds]({FRESH}.png)\n",
@@ -196,7 +192,7 @@ def to_json(result: Result) -> dict[str, Any]:
     tree: dict[str, Any] = {"task": "explore"} | {name: getattr(result, name) for name in AS_THEY_ARE}
     tree["verdict"] = verdict(result)
     p_values = result.p_values
-    tree["found"] = [_by_searcher(result, one, p_values.get(one.name)) for one in result.found]
+    tree["found"] = [_by_searcher(result, one, p_values.get(one.path)) for one in result.found]
     return plain(tree)
 
 

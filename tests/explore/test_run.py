@@ -281,12 +281,13 @@ def test_few_seeds_tell_nothing_however_far_apart_they_are(seeds, rivals, enough
     told = [line for line in lines if line.startswith("Fewer than")]
     text = f"Fewer than {enough} fresh seeds cannot tell so many schedules apart: explore.confirm_seeds."
     assert told == ([] if enough is None else [text])
-    assert result.p_values.keys() == {one.name for one in found}
+    assert result.p_values.keys() == {one.path for one in found}
 
 
 def test_the_same_schedule_is_not_compared_with_itself():
     result = result_of(("default", GOOD), ("mcts", GOOD), ("random_schedule", BAD), ("beam", GOOD), ("pbt", GOOD))
     assert "It is the same schedule as what pbt found." in report.verdict(result)
+    assert result.p_values.keys() == {(0, 0), (2, 0)}, "those that two found count once"
 
 
 def test_runs_that_diverged_are_told(tmp_path):
