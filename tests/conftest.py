@@ -7,6 +7,7 @@ cache folder, so that a second run of the suite compiles little.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import sys
@@ -62,6 +63,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Who names files or tests means the slow ones too."""
+    gc.set_threshold(200_000, 20, 100)  # tracing makes and drops so many objects that a sixth of the time went there
     named = config.args_source == pytest.Config.ArgsSource.ARGS or config.option.keyword or config.option.markexpr
     if not hasattr(config, "workerinput"):
         config.option.slow = bool(config.option.slow or named)

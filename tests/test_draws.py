@@ -36,6 +36,7 @@ def test_words_and_numbers_broadcast_together():
     np.testing.assert_array_equal(grid[2, 1], draws.fold_in(MANY[1], 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWS)
 def test_a_number_depends_on_its_words_and_place_alone(name):
     draw = DRAWS[name]

@@ -125,6 +125,7 @@ def drawn(setup: Setup) -> dict[str, str]:
     return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [name for name in prng.STREAMS if name != "subsample"])
 def test_another_seed_of_one_stream_changes_no_number_of_any_other(numbers_of, changed):
     before, after = numbers_of(Seeds()), numbers_of(Seeds(**{changed: 7}))

@@ -56,6 +56,7 @@ def any_array(draw: st.DrawFn) -> np.ndarray:
     return array.T if draw(st.booleans()) else array
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=st.dictionaries(st.text(max_size=20), any_array(), max_size=6), shard_bytes=st.sampled_from([1, 200]))
 def test_any_arrays_under_any_names_come_back_bit_for_bit(

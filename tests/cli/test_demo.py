@@ -24,6 +24,7 @@ def small_recipe(messages: Path, recipe_on, tmp_path: Path, monkeypatch) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_the_demo_trains_shows_predictions_and_says_where_the_report_is(
     small_recipe: Path, capsys, promotion_for_optax: None
 ):

@@ -45,6 +45,7 @@ def test_texts_of_the_command_line_one_object_a_line(run: Path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_files_of_any_kind_give_the_same(run: Path, tmp_path: Path, capsys):
     expected = predict(capsys, run, *TEXTS)
     (tmp_path / "x.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
@@ -58,6 +59,7 @@ def test_files_of_any_kind_give_the_same(run: Path, tmp_path: Path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "x.csv", "x.jsonl", "x.txt"]
 
 
+@pytest.mark.slow
 def test_standard_input_in_a_real_process_with_nothing_on_standard_error(run: Path, capsys):
     line = [sys.executable, "-m", "jaxft.cli.main", "predict", str(run)]
     found = subprocess.run(line, input="\n".join(TEXTS).encode(), capture_output=True)

@@ -45,6 +45,7 @@ def test_a_run_leaves_report_agent_and_the_recipe_in_force(run: Path):
     assert [record["step"] for record in folder.records() if record["kind"] == "eval"] == [0, 128, 256]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_and_says_so(run: Path, tmp_path: Path, capsys):
     copy = RunFolder(tmp_path / "copy")
     shutil.copytree(run, copy.path)
@@ -98,6 +99,7 @@ def rounds_of(folder: RunFolder) -> list[int]:
 # --- verifying -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_verify_replays_a_run(run: Path, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     assert main(["verify", str(run), "--quiet"]) == 0
@@ -108,6 +110,7 @@ def test_verify_replays_a_run(run: Path, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "step", "key"), [("eval", 0, "mean"), ("train", 128, "loss"), ("eval", 256, "low")])
 def test_verify_names_the_first_record_that_differs(run: Path, tmp_path: Path, capsys, kind, step, key):
     copy = RunFolder(tmp_path / "copy")
@@ -136,6 +139,7 @@ def test_verify_sees_other_parameters_and_refuses_what_it_cannot_replay(run: Pat
 # --- beginning with another run's agent ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_what_another_one_learned(run: Path, tmp_path: Path, capsys):
     line = ["rl", str(run / "recipe.yaml"), "--quiet", "--out", str(tmp_path / "on"), "--rl.begin-with", str(run)]
     assert main([*line, "--rl.network.width", "9"]) == 2
@@ -156,6 +160,7 @@ def test_a_finished_run_is_not_written_over_unasked(run: Path, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_replay_tells_the_mean_return_and_draws_an_episode(run: Path, tmp_path: Path, capsys):
     picture = tmp_path / "episode.gif"
     assert main(["rl", "--replay", str(run), "--episodes", "5", "--picture", str(picture)]) == 0

@@ -52,6 +52,7 @@ def test_a_run_leaves_report_model_and_the_recipe_in_force(run: Path):
     assert (chosen.train.steps, chosen.data.dev, chosen.out) == (2, 0.2, str(run))
 
 
+@pytest.mark.slow
 def test_overrides_reach_the_run_and_a_second_one_needs_leave(
     run: Path, tmp_path: Path, capsys, promotion_for_optax: None
 ):
@@ -70,6 +71,7 @@ def test_overrides_reach_the_run_and_a_second_one_needs_leave(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_saves_says_so_in_one_line_and_exits_with_its_number(run: Path, tmp_path: Path, number):
     out = RunFolder(tmp_path / "long")
@@ -176,6 +178,7 @@ def test_bad_data_and_recipes_are_clear_lines_and_leave_nothing(name: str, train
     assert "Traceback" not in text and not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_problems_of_all_files_and_of_the_model_come_at_once(train, tiny_model):
     model = tiny_model("none")
     weights = model / "model.safetensors"
@@ -222,6 +225,7 @@ def test_bad_models_are_clear_lines_and_leave_nothing(spoil, said: str, train, t
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_real_process_says_the_same_without_a_traceback(tmp_path: Path, recipe_on):
     (tmp_path / "x.csv").write_text("text,lable\np,a\n")
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_on("x.csv", "runs/x")))
@@ -276,6 +280,7 @@ def in_segments(run: Path, tmp_path_factory: pytest.TempPathFactory, promotion_f
     return out
 
 
+@pytest.mark.slow
 def test_segments_may_be_given_on_the_command_line(in_segments: Path):
     folder = RunFolder(in_segments)
     chosen = recipes_.load(folder.recipe)
@@ -286,6 +291,7 @@ def test_segments_may_be_given_on_the_command_line(in_segments: Path):
     assert report["noise"]["labels"]["of"] == 16 and report["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_segments_repeats(in_segments: Path, capsys):
     """As `jaxft verify` replays it, from the beginning and from a checkpoint within the second segment."""
     assert main(["verify", str(in_segments), "--quiet"]) == 0
@@ -295,6 +301,7 @@ def test_a_run_with_segments_repeats(in_segments: Path, capsys):
     assert capsys.readouterr().out.startswith("equal: steps ")
 
 
+@pytest.mark.slow
 def test_help_shows_the_segments_of_a_recipe(in_segments: Path, capsys):
     assert main(["train", str(in_segments / "recipe.yaml"), "--help"]) == 0
     told = " ".join(re.sub(r"[│|]", " ", capsys.readouterr().out).split())
@@ -335,6 +342,7 @@ def cut(
     return model, out
 
 
+@pytest.mark.slow
 def test_train_layers_keeps_the_bottom_ones(cut: tuple[Path, Path]):
     model, out = cut
     before, after = (load_file(folder / "model.safetensors") for folder in (model, RunFolder(out).model))
@@ -347,6 +355,7 @@ def test_train_layers_keeps_the_bottom_ones(cut: tuple[Path, Path]):
     assert json.loads((RunFolder(out).model / "config.json").read_text())["num_hidden_layers"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_transformers_opens_a_model_of_fewer_layers(cut: tuple[Path, Path]):
     from transformers import AutoModelForSequenceClassification
@@ -357,6 +366,7 @@ def test_transformers_opens_a_model_of_fewer_layers(cut: tuple[Path, Path]):
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
 
 
+@pytest.mark.slow
 def test_a_run_of_fewer_layers_repeats(cut: tuple[Path, Path], capsys):
     assert main(["verify", str(cut[1]), "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("equal: steps 1 to 1 replayed, 1 compared; the parameters have")

@@ -48,6 +48,7 @@ def test_the_held_out_examples_go_by_the_subsample_seed(tmp_path):
     assert dev(Recipe(data=data)) != dev(Recipe(data=data, seeds=Seeds(subsample=9)))
 
 
+@pytest.mark.slow
 def test_a_named_asset_brings_its_own_splits(conll2003):
     corpus = load(Recipe(task="tag", data=Data(train="conll2003")))
     sizes = {name: len(split) for name, split in corpus.splits.items()}

@@ -552,6 +552,7 @@ def test_a_typo_cuts_a_text_that_just_fitted_and_refuses_none(noisy_on, tokenize
         encode(misspell(examples, 0.9, DRAWS)[0], tokenizer, max_tokens=longest, overflow="error", cache=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "tag"])
 def test_counts_are_what_batches_show(task: str, noisy_on):
     """One kind at a time, over an epoch and a half, against batches without noise."""

@@ -40,6 +40,7 @@ def named(labels: tuple[str, ...]) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_classification_gives_label_and_probabilities_likeliest_first(classifier: Labeller):
     found = classifier.predict(TEXTS)
     assert len(found) == len(TEXTS)
@@ -58,6 +59,7 @@ def test_one_text_many_texts_and_none(classifier: Labeller, tagger: Labeller):
     assert classifier.predict("")[0]["label"] in classifier.labels
 
 
+@pytest.mark.slow
 def test_a_text_is_labelled_alike_in_any_company(classifier: Labeller):
     together = classifier.predict([*TEXTS, *(f"filler number {i} " * (i % 9) for i in range(150))])[: len(TEXTS)]
     for text, row in zip(TEXTS, together, strict=True):
@@ -72,6 +74,7 @@ def test_pairs_are_read_as_pairs(classifier: Labeller):
     assert first["probabilities"] != classifier.predict("a b c d")[0]["probabilities"]
 
 
+@pytest.mark.slow
 def test_multi_label_gives_the_labels_from_one_half_on(tiny_model):
     labeller = Labeller(tiny_model("classify", ("a", "b", "c", "d"), multi_label=True))
     assert labeller.multi_label
@@ -122,6 +125,7 @@ def test_words_that_the_tokenizer_drops_are_outside(tagger: Labeller):
     assert row["tokens"][1]["tag"] == "O"
 
 
+@pytest.mark.slow
 def test_few_programs_are_compiled(tiny_model):
     labeller = Labeller(tiny_model("classify", ("a", "b"), positions=128))
     for count in (1, 2, 60, 61, 150):

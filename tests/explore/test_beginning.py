@@ -45,6 +45,7 @@ def going_on(recipe_on, trained) -> Any:
     return make
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_bits_of_the_checkpoint_or_comes_to_them_itself(going_on, trained):
     chosen = going_on()
     setup = set_up(chosen)
@@ -59,6 +60,7 @@ def test_it_begins_with_the_bits_of_the_checkpoint_or_comes_to_them_itself(going
     assert from_there.trained == 2, "what it begins with is nobody's segment"
 
 
+@pytest.mark.slow
 def test_what_it_finds_is_a_recipe_of_the_whole_run(going_on, tmp_path):
     chosen = going_on(tmp_path / "out")
     result = run(chosen, quiet=True)
@@ -80,6 +82,7 @@ def told(chosen: ExploreRecipe) -> str:
     return "\n".join(map(str, caught.value.problems))
 
 
+@pytest.mark.slow
 def test_what_it_cannot_begin_with_is_told(going_on, trained, recipe_on, tmp_path):
     assert "nowhere/else is not the folder of a run" in told(going_on(explore={"begin_with": "nowhere/else"}))
     assert "begin_step: there is no checkpoint of step 11" in told(going_on(explore={"begin_step": 11}))

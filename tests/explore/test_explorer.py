@@ -60,6 +60,7 @@ def searched(world: Table, budget: float = WHOLE, seed: int = 0, **how: Any) -> 
 # --- what it trains --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_run_is_the_default_schedule():
     for seed in range(5):
         world = Small(seed)
@@ -273,6 +274,7 @@ class Drawn(Small):
         self.num_listed = 1
 
 
+@pytest.mark.slow
 def test_a_place_is_worth_more_of_the_actions_that_were_drawn_the_oftener_it_is_come_to():
     """As many as the root of the visits: the listed one and three more at 9 visits, and so on."""
     for seed in range(3):
@@ -290,6 +292,7 @@ def test_a_place_is_worth_more_of_the_actions_that_were_drawn_the_oftener_it_is_
         assert len(orders) > 1, "each place draws an order of its own"
 
 
+@pytest.mark.slow
 def test_in_the_end_all_that_were_drawn_are_tried():
     explorer = searched(Drawn(), 1e6)
     assert len(explorer.paths) == 1 + 6 + 36 + 216 == len(set(explorer.paths))
@@ -304,6 +307,7 @@ class Wide(Small):
     leaves = 4
 
 
+@pytest.mark.slow
 def test_leaves_of_a_round_are_told_beforehand_and_are_different():
     world = Wide()
     explorer = searched(world, 300)
@@ -326,6 +330,7 @@ def test_with_several_at_once_all_schedules_are_seen_in_the_end_too(world):
     assert best is not None and best.score == world.optimum
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_within_a_round_is_used_and_the_tree_has_what_was_seen():
     for budget in range(100, 150, 7):
         explorer = Explorer(Account(Wide(3), WHOLE), words(0))

@@ -175,6 +175,7 @@ def test_returns_are_those_of_an_exhaustive_search(drawn, plan):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_narrow_beam_plans_a_schedule_that_there_is(drawn):
     """With 5 actions and 4 segments it covers a part: never better than the best, and seldom much worse."""
     shape = Shape(5, 4)

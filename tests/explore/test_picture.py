@@ -20,6 +20,7 @@ def grown(world: Small, budget: float = 300) -> Explorer:
     return explorer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_nodes", [4, 12, 1000])
 def test_it_shows_the_schedule_found_and_what_was_visited_most(max_nodes):
     world = Small(5)

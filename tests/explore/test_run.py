@@ -58,6 +58,7 @@ def explored(chosen, as_users_do) -> Explored:
 # --- what it writes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_report_has_what_was_found_by_whom_and_for_how_much(explored, chosen):
     found = explored.report
     assert found["task"] == "explore" and found["metric"] == found["search_metric"] == "negative loss"
@@ -81,6 +82,7 @@ def test_the_report_has_what_was_found_by_whom_and_for_how_much(explored, chosen
     assert found["verdict"] and found["trained"] >= 10 and found["wall_s"] > 0
 
 
+@pytest.mark.slow
 def test_metrics_have_every_look_and_every_confirmation(explored):
     records = explored.folder.records()
     assert [record["step"] for record in records] == list(range(len(records)))
@@ -92,6 +94,7 @@ def test_metrics_have_every_look_and_every_confirmation(explored):
     assert sorted(confirmed) == sorted((seed, path) for seed in (1, 2) for path in schedules)
 
 
+@pytest.mark.slow
 def test_pictures_show_something_and_the_report_names_them(explored):
     text = explored.folder.report_md.read_text()
     for name in (report.CURVES, report.FRESH, report.TREE):
@@ -103,6 +106,7 @@ def test_pictures_show_something_and_the_report_names_them(explored):
     assert f"jaxft train {explored.folder.path / 'schedule.yaml'}" in text
 
 
+@pytest.mark.slow
 def test_the_console_tells_who_searches_and_what_came_of_it(explored):
     lines = explored.told.splitlines()
     assert [line for line in lines if line.endswith(" searches")] == ["mcts searches", "random_schedule searches"]
@@ -111,6 +115,7 @@ def test_the_console_tells_who_searches_and_what_came_of_it(explored):
     assert lines[-1].startswith("train it: ") and "report: " in lines[-2]
 
 
+@pytest.mark.slow
 def test_the_schedule_is_a_recipe(explored, chosen):
     """That `jaxft train` runs it to the state that was looked at, see test_world.py."""
     schedule = recipe.load(explored.folder.path / report.SCHEDULE)
@@ -119,6 +124,7 @@ def test_the_schedule_is_a_recipe(explored, chosen):
     assert schedule.out == f"{chosen.out}/schedule" and schedule.data == chosen.data
 
 
+@pytest.mark.slow
 def test_what_diverges_stops_nobody(explored):
     looks = [record for record in explored.folder.records() if record["kind"] == "segment"]
     diverged = [record for record in looks if record["scores"]["loss"] is None]
@@ -126,6 +132,7 @@ def test_what_diverges_stops_nobody(explored):
     assert all(np.isfinite(one.fresh).all() and one.path[0] != 3 for one in explored.result.found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["host", "device"])
 def test_where_every_run_diverges_the_report_says_so(recipe_on, tmp_path, place):
     """Though no run was trained to its end."""
@@ -150,6 +157,7 @@ def stopped(explored: Explored, chosen, out: File, records: int) -> Any:
     return dataclasses.replace(chosen, out=str(out))
 
 
+@pytest.mark.slow
 def test_after_a_stop_it_ends_with_the_same_report(explored, chosen, tmp_path):
     """What was recorded is searched anew, the rest is trained anew: it is a second run, too."""
     again = stopped(explored, chosen, tmp_path / "again", 4)
@@ -164,6 +172,7 @@ def test_after_a_stop_it_ends_with_the_same_report(explored, chosen, tmp_path):
     assert result.trained < explored.result.trained
 
 
+@pytest.mark.slow
 def test_bits_that_changed_are_an_error(explored, chosen, tmp_path):
     """The state after [0] is trained again, for the state after [0, 0]."""
     again = stopped(explored, chosen, tmp_path / "again", 3)
@@ -175,6 +184,7 @@ def test_bits_that_changed_are_an_error(explored, chosen, tmp_path):
     assert not RunFolder(again.out).finished
 
 
+@pytest.mark.slow
 def test_a_finished_exploration_is_left_alone(explored, chosen):
     before = explored.folder.report_json.read_bytes()
     with pytest.raises(UserError, match="already holds a finished run"):
@@ -182,6 +192,7 @@ def test_a_finished_exploration_is_left_alone(explored, chosen):
     assert explored.folder.report_json.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_recipe_does_not_go_on_with_it(explored, chosen, tmp_path):
     again = stopped(explored, chosen, tmp_path / "again", 5)
     other = dataclasses.replace(again, explore=dataclasses.replace(again.explore, budget=200))

@@ -180,6 +180,7 @@ def test_p_is_that_of_all_permutations():
         statistics.p_value(x, np.array([np.nan]))
 
 
+@pytest.mark.slow
 def test_alike_are_called_apart_no_oftener_than_they_may():
     """Of 3 rivals as good as the schedule, with 5 runs each: the chance that any is told apart is 0.05 at most. 400
     such reports have 32 or fewer then, but for a chance of 0.6 %."""

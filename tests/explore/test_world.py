@@ -71,6 +71,7 @@ def test_a_path_is_one_state_whatever_was_visited_before_and_had_to_go(plenty, d
     assert plenty.digest(()) == root, "the root is still there"
 
 
+@pytest.mark.slow
 def test_paths_are_trained_side_by_side_on_several_devices_to_the_same_bits(setup, chosen, plenty, digests):
     beside = world(chosen, setup, journal=None)
     beside.train(PATHS)
@@ -98,6 +99,7 @@ def test_what_a_segment_freezes_stays(plenty):
     assert moved == {path[0] for path in root} - {"encoder"}
 
 
+@pytest.mark.slow
 def test_the_state_after_a_path_is_that_of_a_run_of_jaxft_train(plenty, digests, setup, chosen, tmp_path):
     """Digests of metrics.jsonl, every 10 steps, through a segment that freezes; and the run reports on test what the
     world sees there."""

@@ -59,6 +59,7 @@ def one_by_one(case: Case, q, k, v, segments, address: Address | None) -> np.nda
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("with_dropout", [False, True], ids=["plain", "dropout"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -80,6 +80,7 @@ def test_the_loop_gives_what_the_written_out_rounds_give():
     np.testing.assert_array_equal(jax.jit(threefry_loop)((parts[0], parts[1]), (parts[2], parts[3])), expected)
 
 
+@pytest.mark.slow
 def test_many_sites_at_once_are_each_by_itself():
     address, sites = make_address(3, 5), (0, 1, 16, 17, 99)
     numbers: Any = np.asarray(sites, np.uint32)
@@ -88,6 +89,7 @@ def test_many_sites_at_once_are_each_by_itself():
         np.testing.assert_array_equal([word[number] for word in together], token_words(address, site))
 
 
+@pytest.mark.slow
 def test_no_consumer_computes_the_rounds_again():
     """Each of 2 sites, forward and backward, hashes features (3 shifts); 20 rounds would be 20 shifts more."""
     x, address = make(CASES[1])
@@ -147,6 +149,7 @@ def golden_address() -> Address:
     return Address(key, *(jnp.asarray(n, jnp.uint32) for n in (2, [[3]], [[1]], [[5]])))
 
 
+@pytest.mark.slow
 def test_token_words_are_golden(golden_address):
     for site, expected in GOLDEN_WORDS.items():
         assert tuple(f"{int(word[0, 0]):08x}" for word in token_words(golden_address, site)) == expected
@@ -165,6 +168,7 @@ def test_masks_are_golden(golden_address):
 # --- randomness ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_statistical_battery_passes(battery):
     """97 tests on up to 3 million bits each; a perfect generator fails with probability 0.001 at most."""
     checks = battery.battery(4)
@@ -270,6 +274,7 @@ def test_no_address_and_rate_0_leave_x_as_it_is():
     np.testing.assert_array_equal(api.dropout(jnp.asarray(x), token_words(address, 0), rate=0.0), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_the_expectation_stays(rate):
     """Mean over 786,432 ones: within 5 standard errors of 1."""
@@ -278,6 +283,7 @@ def test_the_expectation_stays(rate):
     assert abs(result.mean() - 1) < 5 * (rate / (1 - rate) / ones.size) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_site_may_be_traced():
     x, address = make(CASES[0])
     traced = jax.jit(lambda site: api.dropout(jnp.asarray(x), token_words(address, site), rate=0.5))

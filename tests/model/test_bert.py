@@ -50,6 +50,7 @@ def both(pack, ragged):
     return padded, packed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [None, KEY], ids=["no dropout", "dropout"])
 def test_packed_rows_give_what_padded_rows_give(small, draw, both, key):
     params = draw(small, "none")
@@ -133,10 +134,12 @@ def full(small, draw, both):
     return gradient(small, draw(small, "tag", 4), both[1])
 
 
+@pytest.mark.slow
 def test_remat_changes_no_result(small, draw, both, full):
     assert_close(gradient(small, draw(small, "tag", 4), both[1], remat="dots"), full)
 
 
+@pytest.mark.slow
 def test_remat_draws_the_same_masks_again(small, draw, both):
     params, rest = draw(small, "tag", 4), (both[1], KEY, EPOCH)
     assert_close(gradient(small, params, *rest, remat="full"), gradient(small, params, *rest))
@@ -147,6 +150,7 @@ def test_unrolling_changes_no_result(small, draw, both):
     assert_close(run(Bert(small, "tag", 4, unroll=3), params, both[1]), run(model, params, both[1]))
 
 
+@pytest.mark.slow
 def test_remat_saves_memory_unrolled_or_not(small, pack, ragged):
     """Bytes that the compiled gradient needs beside its arguments and results."""
     batch = pack(ragged * 8, [[row] for row in range(40)], 12)
@@ -162,6 +166,7 @@ def test_remat_saves_memory_unrolled_or_not(small, pack, ragged):
     assert full < 0.8 * dots and dots < 0.8 * none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [1, 3])
 def test_frozen_layers_have_no_gradient_and_the_others_the_same(small, draw, both, full, frozen):
     params = split_layers(draw(small, "tag", 4), frozen)

@@ -30,6 +30,7 @@ def test_the_leaves_are_the_modules_parameters(small, head):
     assert sorted(paths) == sorted(shapes(small, head, 3)) and len(set(paths)) == len(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", sorted(HEADS))
 def test_there_and_back_is_bit_identical(small, draw, head):
     params = draw(small, head, 3)

@@ -40,6 +40,7 @@ def test_shapes_and_dtypes(small, draw, batch, head):
     assert all(part.dtype == jnp.float32 for part in parts)
 
 
+@pytest.mark.slow
 def test_classify_reads_the_first_token_of_each_example(small, draw, batch):
     params = draw(small, "classify", 5)
     model = Bert(small, "classify", 5)
@@ -51,6 +52,7 @@ def test_classify_reads_the_first_token_of_each_example(small, draw, batch):
     np.testing.assert_allclose(logits[1, 1], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_head_dropout_goes_by_the_example_not_the_slot(small, draw, pack, ragged):
     params = {"params": draw(small, "classify", 5)}
     apply = jax.jit(Bert(small, "classify", 5, rates=Rates(head=0.5)).apply, compiler_options=QUICK)

@@ -99,6 +99,7 @@ def test_a_run_without_dev_and_test_set(tmp_path, sample):
     assert not (folder.path / "confusion.png").exists()
 
 
+@pytest.mark.slow
 def test_the_run_is_not_finished_until_all_else_is_written(tmp_path, monkeypatch, sample):
     folder = sample.folder(tmp_path)
 

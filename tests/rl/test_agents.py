@@ -196,6 +196,7 @@ def test_continuous_actions_have_the_density_of_their_normal_distribution(name):
     np.testing.assert_array_equal(agent.best(trainable, {}, batch.seen).action, mean.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_actions_that_are_not_valid_are_neither_drawn_nor_best_nor_learned_from():
     valid = jnp.asarray(np.random.default_rng(3).random((16, 3)) < 0.5).at[:, 1].set(True)
     batch, trainable = experience(valid=valid), params()

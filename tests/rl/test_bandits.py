@@ -52,6 +52,7 @@ def test_ucb_is_mean_and_bound_and_tries_every_arm_first():
     assert sorted(played.action.tolist()) == list(range(ARMS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pulls, wins", [(0, 0), (1, 1), (7, 2), (3000, 2900)])
 def test_thompson_draws_from_the_beta_posterior(pulls, wins):
     counts = Counts(jnp.full(2, pulls, jnp.float32), jnp.full(2, wins, jnp.float32))
@@ -104,6 +105,7 @@ def regression() -> tuple[Linear, np.ndarray, np.ndarray, np.ndarray]:
     return statistics, contexts, inverse, inverse @ (x.T @ (weights * y))
 
 
+@pytest.mark.slow
 def test_lin_ucb_is_ridge_regression_and_its_bound(regression):
     statistics, contexts, inverse, theta = regression
     given = words(0), statistics, jnp.int32(0), jnp.asarray(contexts, jnp.float32)
@@ -142,12 +144,14 @@ def test_statistics_count_and_forget():
 # --- regret ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_random_pulls_regret_the_mean_gap():
     lost = regret("bernoulli_arms", counting(bandits.anything, ARMS), 2000)[:, -1]
     gaps = max(MEANS) - np.array(MEANS)
     assert abs(lost.mean() - 2000 * gaps.mean()) < 4 * gaps.std() * np.sqrt(2000 / SEEDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, score",
     [
@@ -178,6 +182,7 @@ def thompson_by_numpy(means: np.ndarray, runs: int, steps: int) -> np.ndarray:
     return lost
 
 
+@pytest.mark.slow
 def test_thompson_regrets_what_numpy_says_and_ucb_stays_under_its_bound():
     means, steps = np.array(MEANS), 1000
     theirs = thompson_by_numpy(means, 100, steps)
@@ -188,6 +193,7 @@ def test_thompson_regrets_what_numpy_says_and_ucb_stays_under_its_bound():
     assert 2 * ours.mean() < ucb < min(bandits.ucb_bound(means, STEPS), 0.25 * STEPS * (max(means) - means.mean()))
 
 
+@pytest.mark.slow
 def test_linear_policies_on_unit_vectors_learn_the_means():
     score = partial(bandits.lin_thompson, deviation=0.5)
     lost = regret("bernoulli_arms", linear(score, ARMS), 1000)

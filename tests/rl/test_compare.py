@@ -39,6 +39,7 @@ def runs(small: CompareRecipe) -> list[compare.Run]:
     return compare.compare(small, console=Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_methods_take_the_same_steps_and_updates_with_the_same_seeds(runs):
     """There is no noise of rewards in this environment, so PPO meets none."""
     assert [(one.method, one.noise) for one in runs] == [("clone", 0.0), ("ppo", 0.0), ("clone", 0.25)]
@@ -49,6 +50,7 @@ def test_methods_take_the_same_steps_and_updates_with_the_same_seeds(runs):
     assert runs[0].report["params_sha256"] != runs[2].report["params_sha256"]
 
 
+@pytest.mark.slow
 def test_the_report_has_a_row_a_run_and_says_where_each_wins(small, runs):
     folder = Path(small.out)
     tree = json.loads((folder / "compare.json").read_text())
@@ -59,6 +61,7 @@ def test_the_report_has_a_row_a_run_and_says_where_each_wins(small, runs):
     assert (folder / "compare.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_finished_runs_are_taken_as_they_are_and_only_with_their_own_recipe(small, runs):
     again = compare.compare(small, console=Console(quiet=True))
     assert [one.report for one in again] == [one.report for one in runs]

@@ -126,6 +126,7 @@ def test_a_dialogue_that_is_sure_of_itself_is_never_worth_less_with_less_noise()
 # --- the environment -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["optimal", "until_sure", "fixed_length"])
 def test_the_expert_earns_what_was_computed(env, policy):
     choices = {"optimal": GAME.optimal, "until_sure": GAME.until_sure(0.7), "fixed_length": GAME.fixed_length(9)}
@@ -248,6 +249,7 @@ def test_text_and_features_are_of_one_dialogue(text_env):
         assert second.observation[-1] == 0.125
 
 
+@pytest.mark.slow
 def test_a_scan_keeps_types_and_traces_once(text_env):
     traces = 0
 

@@ -80,6 +80,7 @@ def test_families_define_these_environments_and_no_others():
     assert set(OWN) <= set(envs.names()) and len(OWN) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_environments_keep_their_contract(name):
     env = made(name)
@@ -143,6 +144,7 @@ def skilled(env: Any, state: Any, observation: jax.Array, key: jax.Array) -> jax
     return jnp.where(observation[2:] >= 0, 3.0, -3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [drawn, skilled])
 @pytest.mark.parametrize("name", GYMNASIUM)
 def test_control_steps_as_gymnasium_does(name, policy):
@@ -179,6 +181,7 @@ def test_control_steps_as_gymnasium_does(name, policy):
     assert len(ends) == LANES
 
 
+@pytest.mark.slow
 def test_first_states_are_drawn_from_gymnasiums_ranges():
     seeds = keys(1, 2000)
     ranges = {
@@ -218,6 +221,7 @@ def has_line(stones: np.ndarray, length: int) -> bool:
     return any(all((y + k * dy, x + k * dx) in at for k in range(length)) for y, x in at for dy, dx in steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", board.GAMES)
 def test_games_of_two_are_played_by_the_rules(name):
     game, count = board.Board(name), 32
@@ -266,6 +270,7 @@ def test_games_of_two_are_played_by_the_rules(name):
     assert ended >= {1.0, -1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", board.GAMES)
 def test_moves_that_are_not_valid_lose_at_once_and_an_ended_game_stays(name):
     game, env = board.Board(name), made(name)
@@ -299,6 +304,7 @@ def worth(cells: tuple[int, ...], mine: bool) -> float:
     return max(values) if mine else sum(values) / len(values)
 
 
+@pytest.mark.slow
 def test_best_play_of_tic_tac_toe_gets_the_exact_return_from_the_environment():
     empty = (0,) * 9
     first, second = worth(empty, True), worth(empty, False)

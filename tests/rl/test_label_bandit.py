@@ -82,6 +82,7 @@ def test_a_reset_shows_an_example_and_a_step_ends_the_episode(bandits):
     assert types[0] == types[1]
 
 
+@pytest.mark.slow
 def test_rewards_are_turned_round_at_the_rate_of_their_noise(bandits):
     env = dataclasses.replace(bandits[1]["dev"], reward_noise=0.2)
     state, _ = jax.jit(jax.vmap(env.reset))(draws.keys(words(2, 20_000)))

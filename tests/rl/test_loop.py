@@ -55,6 +55,7 @@ def test_a_run_leaves_its_files_and_a_record_of_each_round(finished):
         assert levels == sorted(levels, reverse=True) and math.isclose(levels[-1], 0.05, rel_tol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bits_again(finished, tmp_path):
     folder, result = finished
     again = run(recipe_of(tmp_path / "again", seeds=2), quiet=True)
@@ -63,6 +64,7 @@ def test_the_same_recipe_gives_the_same_bits_again(finished, tmp_path):
     assert RunFolder(tmp_path / "again").records() == folder.records()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_that_goes_on_from_any_checkpoint_ends_as_it_would_have_ended(finished, tmp_path, step, capsys):
     folder, result = finished
@@ -115,6 +117,7 @@ def test_a_run_is_known_by_its_parameters_and_the_arrays_of_its_environment(walk
 # --- stopping --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_stops_at_the_first_evaluation_whose_bound_passes_the_threshold(finished, tmp_path):
     folder, _ = finished
     lows = [record["low"] for record in records(folder, "eval")]
@@ -127,6 +130,7 @@ def test_a_seed_stops_at_the_first_evaluation_whose_bound_passes_the_threshold(f
     assert json.loads(stopped.report_json.read_text())["converged"] == {"0": result.steps}
 
 
+@pytest.mark.slow
 def test_one_vectorised_program_stops_when_all_seeds_have_converged(tmp_path):
     result = run(recipe_of(tmp_path / "fast", seeds=2, numerics="fast", stop=True), quiet=True)
     assert set(result.converged) == {0, 1} and result.steps == max(result.converged.values()) < STEPS[-1]
@@ -136,6 +140,7 @@ def test_one_vectorised_program_stops_when_all_seeds_have_converged(tmp_path):
 # --- what fails ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_spoils_no_other_and_all_failing_is_an_error(tmp_path):
     poison = poison_of(set_up(recipe_of(seeds=3)), 1)
     broken = {"options": f"poison={poison}", "steps": 128, "eval_every": 64}

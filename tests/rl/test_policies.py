@@ -70,6 +70,7 @@ def test_entropy_is_minus_sum_p_log_p():
         np.testing.assert_allclose(policies.entropy(logs), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_choices_are_as_frequent_as_they_are_probable(name):
     values, valid = jnp.asarray(VALUES[0]), jnp.array([True, True, False, True, True])
@@ -91,6 +92,7 @@ def test_choices_are_as_frequent_as_they_are_probable(name):
     assert int(one.action) == int(choice.action[11])
 
 
+@pytest.mark.slow
 def test_the_greedy_share_of_epsilon_greedy_is_1_minus_epsilon_and_its_part_of_the_rest():
     logs = POLICIES["epsilon_greedy"](jnp.asarray(VALUES[:1]), jnp.float32(0.4), jnp.ones((1, 5), jnp.bool_))
     choice = choose(WORDS, jnp.broadcast_to(logs, (len(WORDS), 5)))

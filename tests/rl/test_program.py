@@ -50,12 +50,14 @@ def test_any_number_of_devices_gives_the_same_bits(agent):
     assert len(set(hashes.values())) == 1, hashes
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bits_alone_and_among_others():
     among = trained(set_up(recipe_of(seeds=3)))
     assert len(set(among.values())) == 3
     assert trained(set_up(recipe_of(seed=2))) == {2: among[2]}
 
 
+@pytest.mark.slow
 def test_going_on_from_a_copy_on_the_host_is_the_same_as_not_having_stopped():
     setup = set_up(recipe_of(seeds=3))
     straight, halted = Apart(setup), Apart(setup)
@@ -70,6 +72,7 @@ def test_going_on_from_a_copy_on_the_host_is_the_same_as_not_having_stopped():
     assert sha256(other.to_host(0)) == sha256(straight.to_host(0))  # a seed that was not asked for stays
 
 
+@pytest.mark.slow
 def test_each_program_is_compiled_once_for_all_seeds_and_rounds():
     compiled = []
     runs = Apart(set_up(recipe_of(seeds=3)), compiled.append)
@@ -80,6 +83,7 @@ def test_each_program_is_compiled_once_for_all_seeds_and_rounds():
     assert runs.compile_s > 0
 
 
+@pytest.mark.slow
 def test_all_seeds_in_one_vectorised_program_differ_by_rounding_alone():
     setup, fast = (set_up(recipe_of(seeds=3, numerics=numerics)) for numerics in ("canonical", "fast"))
     apart, together = crowd.of(setup), crowd.of(fast)
@@ -96,6 +100,7 @@ def test_all_seeds_in_one_vectorised_program_differ_by_rounding_alone():
     assert sha256(together.to_host(0)) == sha256(state) != sha256(together.to_host(1))
 
 
+@pytest.mark.slow
 def test_the_stream_of_exploration_moves_no_other_draw():
     usual, other = (set_up(recipe_of(seeds__explore=explore)) for explore in (None, 9))
     one, two = usual.words(0), other.words(0)
@@ -111,6 +116,7 @@ def test_the_stream_of_exploration_moves_no_other_draw():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_environments_have_the_same_numbers_and_starts_in_any_number_of_groups():
     one, eight = (Apart(set_up(recipe_of(train__micro_batches=groups))).to_host(0).groups for groups in (1, 8))
     assert one.actors.number.shape == (1, 8) and eight.actors.number.shape == (8, 1)
@@ -137,6 +143,7 @@ def table(slip: float, iterations: int, learning_rate: float) -> tuple[np.ndarra
     return runs.to_host(0).learner.trainable[("table",)], env
 
 
+@pytest.mark.slow
 def test_q_learning_finds_the_exact_values_of_a_world_without_chance():
     Q, env = table(0.0, 60, 1.0)
     best = grid.value_iteration(env.P, env.R, 0.95, 1e-12)
@@ -145,6 +152,7 @@ def test_q_learning_finds_the_exact_values_of_a_world_without_chance():
     np.testing.assert_array_equal(Q[~going_on], 0)
 
 
+@pytest.mark.slow
 def test_q_learning_reaches_the_optimal_value_of_a_slippery_world():
     Q, env = table(0.2, 100, 0.4)
     best = grid.value_iteration(env.P, env.R, 0.95, 1e-12)

@@ -43,6 +43,7 @@ def slates() -> RecommendSlate:
 # --- one item --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_visit_offers_different_items_and_shows_them_with_profile_and_clicks(env):
     state, seen = jax.jit(jax.vmap(env.reset))(draws.keys(words(0, 2000)))
     offered = np.asarray(state.offered)
@@ -56,6 +57,7 @@ def test_a_visit_offers_different_items_and_shows_them_with_profile_and_clicks(e
     assert np.std(state.taste) == pytest.approx(1, abs=0.03) and np.std(state.profile) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 def test_clicks_come_with_the_expected_reward(env):
     state, _ = jax.jit(env.reset)(jax.random.key(1))
     expected = np.asarray(env.expected_reward(state))
@@ -71,6 +73,7 @@ def test_clicks_come_with_the_expected_reward(env):
         assert np.allclose(out.state.clicks, told, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_taste_drifts_at_its_rate_keeps_its_size_and_the_episode_is_cut_off():
     env = made(drift=0.02, max_steps=50)
 
@@ -107,6 +110,7 @@ def test_linear_policies_regret_less_than_counting_ones_and_those_less_than_chan
 # --- slates ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_slate_is_worth_what_the_cascade_says(slates):
     state, _ = jax.jit(slates.reset)(jax.random.key(5))
     interest = np.asarray(slates.interest(state), np.float64)
@@ -161,6 +165,7 @@ def test_principal_components_keep_distances():
     assert (principal(-vectors, 5).max(0) >= -principal(-vectors, 5).min(0)).all()
 
 
+@pytest.mark.slow
 def test_items_are_embedded_once(minilm, monkeypatch, tmp_path):
     """Mean-pooled hidden states, as `transformers` pads and masks; from the cache the second time."""
     texts = ["What is an atom ?", "Who invented the telephone , and in which year was that ?", "Who built it ?"]

@@ -99,6 +99,7 @@ def test_what_follows_the_last_step_is_the_old_episode_and_what_comes_next_a_new
     assert (np.abs(later[over]) <= 0.05).all()  # where episodes begin
 
 
+@pytest.mark.slow
 def test_an_environment_is_the_same_whatever_others_there_are(cartpole):
     env, *_, steps, _ = cartpole
     _, alone, _ = go(env, begin(env, jnp.array([2], jnp.uint32), STREAMS.environment), T, STREAMS)
@@ -117,6 +118,7 @@ def test_sums_tell_of_the_episodes_that_ended(cartpole):
     assert int(told.bad) == NOT_BAD and int(end.steps) == T
 
 
+@pytest.mark.slow
 def test_going_on_is_the_same_as_not_having_stopped():
     _, end, steps, _ = collect(Walk(), WALKERS, 16)
     _, half, first, _ = collect(Walk(), WALKERS, 8)
@@ -147,6 +149,7 @@ def test_the_stream_of_exploration_moves_no_draw_of_the_environment():
     np.testing.assert_array_equal(sides[0], sides[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaks", ["reward", "observation"])
 def test_what_is_not_a_number_is_noticed_with_its_step(breaks):
     words = rollout._addresses(STREAMS.environment, jnp.arange(4, dtype=jnp.uint32), RESET, jnp.arange(1))
@@ -174,6 +177,7 @@ def test_of_many_sums_the_first_bad_step_counts():
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scored_episodes_end_where_a_plain_loop_ends():
     env, words = Walk(), STREAMS.evaluation
     returns, lengths = jax.jit(lambda w: rollout.episodes(env, act, lambda a: a, 20, w))(words)
@@ -212,6 +216,7 @@ def test_where_starts_are_numbered_each_is_scored_once():
     np.testing.assert_array_equal(lengths, [1, 1, 1])
 
 
+@pytest.mark.slow
 def test_expert_and_valid_actions_are_looked_up_where_there_are_any():
     class Advised(Walk):
         def valid(self, state: Any) -> jax.Array:

@@ -73,6 +73,7 @@ def same(one, two):
 # --- an iteration ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_iterations_play_and_learn(begun, played):
     state, metrics = played[-1]
     assert state.iteration == 5 and state.ended > 8
@@ -84,12 +85,14 @@ def test_iterations_play_and_learn(begun, played):
     assert jax.tree.all(moved)
 
 
+@pytest.mark.slow
 def test_the_same_words_give_the_same_bits(iterate, begun, played):
     assert same(played[1], iterate(iterate(begun, WORDS)[0], WORDS))
     other = iterate(begun, draws.fold_in(WORDS, 1))[0].episodes
     assert not same(played[0][0].episodes.observations, other.observations)
 
 
+@pytest.mark.slow
 def test_nothing_is_learnt_before_there_is_a_batch(begun, played):
     state, metrics = played[0]
     assert metrics["ended"] == metrics["positions"] == metrics["value_loss"] == 0
@@ -118,6 +121,7 @@ def wins(board):
     return any(sorted(board[list(line)]) == [0, 1, 1] for line in players.LINES)
 
 
+@pytest.mark.slow
 def test_the_buffer_has_finished_games_alone_with_their_results(played):
     games = games_of(played[-1][0].buffer)
     assert len(games) == int(played[-1][0].ended) > 8
@@ -134,6 +138,7 @@ def test_the_buffer_has_finished_games_alone_with_their_results(played):
     assert {abs(boards[0]).sum() for boards, _ in games} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_random_moves_open_a_game_and_are_not_learnt(begun, played):
     opening = np.asarray(begun.episodes.opening)
     assert set(opening) <= {0, 1, 2} and len(set(opening)) > 1
@@ -162,6 +167,7 @@ def found(learner, begun):
     return jax.jit(partial(world.search, WORDS, policy=learner.policy, simulations=64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("moves", "best"), [((0, 3, 1, 4), 2), ((8, 0, 7, 3, 1), 6)], ids=["first", "second"])
 def test_a_win_at_once_is_the_target(found, moves, best):
     result = found(state=after(GAME, *moves))
@@ -169,11 +175,13 @@ def test_a_win_at_once_is_the_target(found, moves, best):
     assert result.weights[0, best] > 0.9
 
 
+@pytest.mark.slow
 def test_a_lost_position_is_worth_less_than_nothing(found):
     assert found(state=after(GAME, 0, 1, 4)).value[0] < 0
     assert found(state=after(GAME, 0, 1, 4, 8, 3)).value[0] == -1  # two threats of the other one
 
 
+@pytest.mark.slow
 def test_random_games_tell_the_result_to_who_is_to_move():
     evaluate = jax.jit(lookahead.playouts(GAME, 64))
     words = WORDS[None]
@@ -187,6 +195,7 @@ def test_random_games_tell_the_result_to_who_is_to_move():
 # --- learning --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_targets_are_learnt(begun):
     """What the buffer says of positions becomes what the network says of them, and of the same ones turned."""
     learner = SelfPlay(GAME, Settings(**(vars(TINY) | {"updates": 300, "learning_rate": 1e-2, "batch_size": 64})))
@@ -234,6 +243,7 @@ def test_of_other_games_no_symmetry_is_known():
 # --- players and matches ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_perfect_play_never_loses():
     perfect, drawn = players.perfect_tic_tac_toe(GAME), players.random_player(GAME)
     score = players.match(GAME, perfect, drawn, WORDS, 200)
@@ -260,6 +270,7 @@ def test_the_table_of_best_moves(theirs_who_move, others, expected):
     assert np.flatnonzero(players.best_moves()[board @ 3 ** np.arange(9)]).tolist() == expected
 
 
+@pytest.mark.slow
 def test_each_opening_is_played_from_both_sides():
     """A player that draws nothing gets as much as it gives against itself."""
     first = players.guesser(GAME, lookahead.nothing(GAME))
@@ -267,6 +278,7 @@ def test_each_opening_is_played_from_both_sides():
     assert score.won == score.lost and score.games == 200 and score.won > 0
 
 
+@pytest.mark.slow
 def test_search_beats_chance():
     uct = players.searcher(GAME, lookahead.nothing(GAME), Uct(0.5), 32)
     drawn = players.random_player(GAME)

@@ -95,6 +95,7 @@ def test_optimal_play_is_worth_what_was_published_and_more_than_heuristics(env):
 # --- the environment -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["optimal", "one_ahead", "too_many"])
 def test_the_expert_earns_what_was_computed(env, policy):
     desk, episodes = env.desk, 30_000
@@ -126,6 +127,7 @@ def test_the_expert_earns_what_was_computed(env, policy):
         assert abs((ends == gain).mean() - share) < 4 * np.sqrt(share * (1 - share) / episodes) + 1e-9
 
 
+@pytest.mark.slow
 def test_openings_and_answers_come_with_their_chances(env):
     state, _ = jax.jit(jax.vmap(env.reset))(draws.keys(words(3, 48_000)))
     intent, opening = np.asarray(state.intent), np.asarray(state.turns[:, 0])
@@ -161,6 +163,7 @@ def test_ends_and_their_rewards(env):
 # --- the text --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_observation_is_the_tokenised_dialogue(minilm):
     from jaxft.data.encode import load_tokenizer
 

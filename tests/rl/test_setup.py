@@ -49,6 +49,7 @@ def refused(tmp_path, monkeypatch):
     return go
 
 
+@pytest.mark.slow
 def test_these_are_the_shipped_recipes_and_each_can_be_set_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no run lies
     assert recipes.names(recipes.RL) == [

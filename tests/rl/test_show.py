@@ -84,6 +84,7 @@ def test_frames_are_where_the_states_are(tmp_path):
         assert row == pytest.approx(35 + (wanted[0] + 0.5) / 3 * (height - 35), abs=8)  # below the title
 
 
+@pytest.mark.slow
 def test_stones_are_of_their_players_and_the_end_is_said(tmp_path):
     env, _ = states_of("connect_four")
     states = played("connect_four", (0, 1, 0, 1, 0, 1, 0))

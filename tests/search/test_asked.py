@@ -76,6 +76,7 @@ def differing(one: Grown, other: Grown) -> list[str]:
     return [name for name, (x, y) in pairs.items() if np.asarray(x).tobytes() != np.asarray(y).tobytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "policy", "settings"),
     [
@@ -102,6 +103,7 @@ def test_asking_grows_the_tree_of_a_search_to_the_bit(world, policy, settings):
         assert int(asked.nodes.depths.max()) == 2
 
 
+@pytest.mark.slow
 def test_what_is_solved_is_not_asked_for_any_more():
     asking = Asking(Uct(c=10.0), 20, max_depth=6)
     ask, tell = jax.jit(asking.ask), jax.jit(asking.tell)

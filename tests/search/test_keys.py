@@ -22,6 +22,7 @@ def words(key: jax.Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(key) if typed else key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partitionable", [True, False])
 @pytest.mark.parametrize("kind", KEYS)
 def test_they_are_those_of_jax(kind, partitionable):
@@ -44,6 +45,7 @@ def test_they_are_those_of_jax(kind, partitionable):
         np.testing.assert_array_equal(words(second), words(jax.random.split(first[0], 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KEYS)
 def test_levels_of_a_descent_draw_what_splitting_a_key_at_each_gives(kind):
     key, batch, sure = KEYS[kind]()[0], 4, jnp.int32(1)
@@ -59,6 +61,7 @@ def test_levels_of_a_descent_draw_what_splitting_a_key_at_each_gives(kind):
         states = [one.following(state, sure) for one, state in zip(drawing, states, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 5), (600, 8)])
 def test_dirichlet_noise_is_that_of_jax(shape):
     ours = jax.jit(lambda key: dirichlet(key, 0.3, shape))
@@ -67,6 +70,7 @@ def test_dirichlet_noise_is_that_of_jax(shape):
         np.testing.assert_array_equal(ours(key), theirs(key))
 
 
+@pytest.mark.slow
 def test_dirichlet_noise_takes_a_parameter_for_each_action():
     key, alpha = jax.random.key(1), jnp.array([0.1, 0.9, 1.0, 7.0])
     expected = jax.random.dirichlet(key, alpha, (40,))

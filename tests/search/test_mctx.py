@@ -19,6 +19,7 @@ from jaxft import search
 # --- the same results ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "shape"),
     [("muzero", (3, 5, 24, None, True)), ("gumbel", (1, 2, 17, 4, False)), ("stochastic", (2, 3, 16, 5, True))],
@@ -32,6 +33,7 @@ def test_trees_are_mctxs_to_the_bit(equality, policy, shape):
         assert equality.differences(ours, theirs) == []
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_is_called_as_by_mctx(equality):
     """Selection by a user's own function of the tree, through `search` itself."""
 
@@ -54,6 +56,7 @@ def test_a_function_of_ones_own_is_called_as_by_mctx(equality):
     assert [f for f in equality.FIELDS if not equality.same(getattr(ours, f), getattr(theirs, f))] == []
 
 
+@pytest.mark.slow
 def test_keys_of_the_old_kind_and_of_another_generator_do(equality):
     shape = equality.Shape(2, 3, 9, None, False)
     for key in (jax.random.PRNGKey(7), jax.random.key(7, impl="rbg")):
@@ -81,6 +84,7 @@ def test_every_public_name_is_there_with_its_parameters():
 CASES = ("tree_test", "policies_test", "mctx_test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_mctxs_own_tests_pass(name, monkeypatch):
     """The tests that mctx installs, with this package in mctx's place wherever they use its public names."""

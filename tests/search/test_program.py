@@ -20,6 +20,7 @@ from tests.search.worlds import Hashed
 POLICIES = {"puct": Puct(), "gumbel": Gumbel()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("store", [Full(), Slots(3)], ids=["full", "slots"])
 @pytest.mark.parametrize("policy", POLICIES)
@@ -36,6 +37,7 @@ def test_no_loop_copies_a_tree(policy, store, batch):
     assert [line for line in copies if batch > 1 or f"f32[{simulations + 1}]" not in line] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["muzero", "gumbel"])
 def test_mctxs_policies_neither_copy_a_tree_nor_share_out_the_reading_of_its_rows(equality, policy):
     shape = equality.Shape(64, 8, 512, None, False)

@@ -55,6 +55,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "name", "policy", "max_depth"),
     [
@@ -87,6 +88,7 @@ def test_trees_are_those_of_a_plain_search(world, name, policy, max_depth):
         np.testing.assert_allclose(values, [node.value for node in expected], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_evaluated_twice():
     """Expansions are the nodes, whether the tree is cut, has ends, or is solved before the search is over."""
     for world, depth in ((Hashed(2, ends=3), None), (Hashed(2), 3), (Hashed(4), None)):
@@ -107,6 +109,7 @@ SEVERAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", SEVERAL)
 def test_a_search_in_pieces_grows_the_same_tree(policy):
     world = Hashed(4, ends=11, noise=True)
@@ -119,6 +122,7 @@ def test_a_search_in_pieces_grows_the_same_tree(policy):
     assert same_nodes(whole.tree, grown.tree) == [], "room is made where there is none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "slots"), [("puct", 2), ("uct", 3), ("gumbel", 3), ("puct", 33)])
 def test_evicted_states_come_back_to_the_bit(policy, slots):
     world = Hashed(4, ends=11, noise=True)
@@ -128,6 +132,7 @@ def test_evicted_states_come_back_to_the_bit(policy, slots):
     assert jax.tree.leaves(few.tree.kept.states)[0].shape == (slots * 3,)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_state_may_be_kept():
     class Two(Hashed):
         """A state with a part that never changes."""
@@ -150,6 +155,7 @@ def test_a_part_of_the_state_may_be_kept():
         assert sum(x.size for x in jax.tree.leaves(found.tree.kept.states)) <= 25 * 3
 
 
+@pytest.mark.slow
 def test_a_subtree_is_kept_with_all_it_knows():
     world = Hashed(3, ends=13, noise=True)
     found = run(world, Puct(), 48)
@@ -162,6 +168,7 @@ def test_a_subtree_is_kept_with_all_it_knows():
         assert int(kept.used[element]) == len(expected)
 
 
+@pytest.mark.slow
 def test_a_kept_subtree_goes_on_as_if_it_had_been_searched_alone():
     """Moves into an element whose subtree is missing keep the tree as it was, and say so."""
     world = Hashed(3, noise=True)
@@ -186,6 +193,7 @@ def searched_on(world: Hashed, found: Found, store: Full | Slots) -> Found:
     return jax.jit(lambda root, tree: tree_search(KEY, root, world, Puct(), 16, tree=tree, store=store))(root, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [2, 4])
 def test_a_kept_subtree_whose_states_were_evicted_goes_on_the_same(slots):
     world = Hashed(3, noise=True)
@@ -211,6 +219,7 @@ def paths(tree: Grown) -> list[dict[tuple[int, ...], tuple[Any, ...]]]:
 # --- several leaves at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "store"), [("puct", Full()), ("puct", Slots(3)), ("gumbel", Full())])
 def test_leaves_at_once_are_counted_like_leaves_in_turn(policy, store):
     """Nothing is left under way, and every value is the mean of the returns below it."""
@@ -236,6 +245,7 @@ def own_visits(f: dict[str, np.ndarray], used: int, element: int) -> np.ndarray:
     return f["visits"][:used, element] - f["child_visits"][:used, element].sum(-1)
 
 
+@pytest.mark.slow
 def test_one_leaf_at_a_time_is_the_default_and_more_are_close_to_it():
     one, four = (run(Hashed(4), Puct(), 64, leaf_batch=k) for k in (1, 4))
     assert same_nodes(one.tree, run(Hashed(4), Puct(), 64).tree) == []
@@ -246,6 +256,7 @@ def test_one_leaf_at_a_time_is_the_default_and_more_are_close_to_it():
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_room_is_told_and_does_no_harm():
     found = run(Hashed(4), Puct(), 32, capacity=9)
     assert found.cost.refused.tolist() == [24] * 3 and found.tree.used.tolist() == [9] * 3

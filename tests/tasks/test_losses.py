@@ -18,6 +18,7 @@ VECTORS = np.where(TARGETS[..., None] < 0, -1, RNG.integers(0, 2, size=(4, 6, C)
 WEIGHTS = RNG.uniform(0.2, 3, size=C).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])

@@ -80,6 +80,7 @@ def test_one_answer_on_any_number_of_devices(setup_of, task, micro_batches, step
         assert told_there == told and other == one, f"{size} devices"
 
 
+@pytest.mark.slow
 def test_fast_numerics_agree_within_rounding_on_any_number_of_devices(set_up_on):
     setup = set_up_on(micro_batches=4, batch_size=32, optim=Optim(name="sgd", learning_rate=0.1))
     losses_and_norms = [np.array([told[:2] for told in take(setup, size, 3, "fast")[1]]) for size in (1, 2, 4)]
@@ -90,6 +91,7 @@ def test_fast_numerics_agree_within_rounding_on_any_number_of_devices(set_up_on)
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [2, 8])
 def test_no_more_than_log2_m_gradients_wait(set_up_on, micro_batches, monkeypatch):
     """Arrays alive after each program that adds, beside state and constants: the sums that wait and the newest part."""

@@ -88,6 +88,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_evaluation_and_every_third_step_is_in_metrics_jsonl(setup, fit_on):
     fitted, folder = fit_on(setup, Scripted([0.5, 0.7, 0.6, 0.65]))
     records = folder.records()
@@ -140,6 +141,7 @@ def test_loss_may_be_the_metric(setup, fit_on):
     assert fitted.best_step == 4 and same(fitted.params, evaluator.seen[1])
 
 
+@pytest.mark.slow
 def test_without_dev_the_last_parameters_come_out(setup, fit_on):
     last = Scripted([0.1, 0.2, 0.3, 0.4])
     fit_on(setup, last)
@@ -147,6 +149,7 @@ def test_without_dev_the_last_parameters_come_out(setup, fit_on):
     assert fitted.best_step is None and same(fitted.params, last.seen[-1])
 
 
+@pytest.mark.slow
 def test_frozen_layers_come_back_in_their_place(set_up_on, fit_on):
     setup = set_up_on(batch_size=40, steps=2, freeze="layers:1")
     before, after = flatten(setup.params), flatten(fit_on(setup, NoDev([]))[0].params)
@@ -159,6 +162,7 @@ def test_frozen_layers_come_back_in_their_place(set_up_on, fit_on):
 # --- the same again --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_hash_and_another_seed_another(setup, fit_on):
     def sha256(**seeds: int) -> str:
         recipe = dataclasses.replace(setup.recipe, seeds=dataclasses.replace(setup.recipe.seeds, **seeds))
@@ -183,6 +187,7 @@ def test_the_hash_sees_names_shapes_types_and_bits():
 # --- compilation -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_compiles_nothing_after_its_first_epoch(set_up_on, fit_on, compilations):
     """Real batches, real evaluations on a dev set; counted at each evaluation by JAX itself."""
     setup = set_up_on(batch_size=40, epochs=3, data={"dev": 0.25})

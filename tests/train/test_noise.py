@@ -87,6 +87,7 @@ def test_words_that_no_text_holds_are_trained_where_noise_may_bring_them(noisy_o
         np.testing.assert_array_equal(held, met.tokens[met.offsets[example] : met.offsets[example + 1]])
 
 
+@pytest.mark.slow
 def test_a_report_says_what_was_changed(noisy_on, tmp_path: Path, promotion_for_optax: None):
     """One and a half epochs, with a confusion matrix that turns all spam into ham and changes nothing else."""
     matrix = tmp_path / "confusion.csv"

@@ -162,6 +162,7 @@ def test_packed_rows_give_what_one_example_a_row_gives(name, set_up_on, minilm):
         assert max(found) <= LIMIT, (kind, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "tag"])
 def test_no_layout_moves_a_mask_bit(task, set_up_on, minilm):
     """Hidden states and attention probabilities at every token: bits by address, whatever row it stands in."""

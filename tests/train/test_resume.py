@@ -124,6 +124,7 @@ def test_a_state_holds_parameters_optimiser_integers_and_seeds(setup, whole):
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_said(setup, whole, tmp_path):
     fitted, path = whole
     to = tmp_path / "run"
@@ -135,6 +136,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(setup, whole, tmp_path):
     assert told.startswith(f"the checkpoint of step {STEPS} is passed over: ") and "is damaged" in told
 
 
+@pytest.mark.slow
 def test_without_the_best_parameters_an_earlier_checkpoint_is_taken(setup, whole, tmp_path):
     fitted, path = whole
     to = tmp_path / "run"
@@ -146,6 +148,7 @@ def test_without_the_best_parameters_an_earlier_checkpoint_is_taken(setup, whole
     assert all(f"checkpoint of step {fitted.best_step} is damaged" in told for told in found.warnings)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_past_that_was_left_are_gone(setup, whole, tmp_path):
     """A run that starts again from the beginning, and is stopped once more, must not go on from what it left."""
     fitted, path = whole
@@ -161,6 +164,7 @@ def test_checkpoints_of_a_past_that_was_left_are_gone(setup, whole, tmp_path):
     assert RunFolder(to).records() == RunFolder(path).records()
 
 
+@pytest.mark.slow
 def test_the_best_parameters_are_saved_again_where_that_failed(setup, whole, tmp_path, monkeypatch):
     """A full disk at the best step must not make every later checkpoint useless."""
     fitted, _ = whole
@@ -179,6 +183,7 @@ def test_the_best_parameters_are_saved_again_where_that_failed(setup, whole, tmp
     assert "No space left" in found.warnings[0] and params_sha256(found.params) == params_sha256(fitted.params)
 
 
+@pytest.mark.slow
 def test_where_all_are_damaged_the_run_starts_anew(setup, whole, tmp_path):
     fitted, path = whole
     to = tmp_path / "run"

@@ -129,6 +129,7 @@ def test_stretches_follow_each_other_and_the_recipe_comes_last():
         assert all(first < last for _, first, last in spans)
 
 
+@pytest.mark.slow
 def test_a_segment_that_changes_nothing_changes_nothing(run, set_up_on):
     plain = Run(set_up_on(optim=OPTIM, **ONE_SHAPE))
     assert run.stepper.is_parametric and not plain.stepper.is_parametric
@@ -148,6 +149,7 @@ def test_another_strategy_counts_from_its_first_step_on(run):
 # --- freezing --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("freeze", "layers"), [("layers:0", 0), ("layers:1", 1), ("layers:2", 2), ("encoder", 2)])
 def test_what_a_segment_freezes_does_not_move_a_bit(run, freeze, layers):
     """Parameters, moments and counts; the rest goes on, and so does everything afterwards."""
@@ -193,6 +195,7 @@ def whole_gradient(set_up_with, deep, promotion_for_optax) -> Any:
     return jax.jit(function)(*arguments)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "freeze", "layers"),
     [
@@ -222,6 +225,7 @@ def test_nothing_is_differentiated_that_is_frozen(set_up_with, deep, whole_gradi
         np.testing.assert_allclose(part.gradient[path], leaf, rtol=1e-4, atol=1e-6 * scale, err_msg=str(path))
 
 
+@pytest.mark.slow
 def test_frozen_layers_cost_no_backward_pass(set_up_with, deep):
     setup = set_up_with(Segment(steps=1), model=deep)
 
@@ -234,6 +238,7 @@ def test_frozen_layers_cost_no_backward_pass(set_up_with, deep):
     assert head_alone < two_layers < 0.8 * everything and head_alone < 0.5 * everything
 
 
+@pytest.mark.slow
 def test_a_segment_may_freeze_more_than_the_run_does(set_up_with):
     """The embeddings are frozen throughout, the bottom layer in the second step."""
     run = Run(set_up_with(Segment(steps=1), Segment(freeze="layers:1", steps=1), freeze="layers:0"))
@@ -279,6 +284,7 @@ def test_what_segments_freeze_wrongly_is_told_at_once(set_up_with):
 # --- what else a strategy sets ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rates_of_a_strategy_are_those_of_a_recipe(run, set_up_on):
     """Against a run without segments whose recipe has them."""
     rates: dict[str, Any] = {"label_smoothing": 0.3, "dropout": 0.4}
@@ -291,6 +297,7 @@ def test_rates_of_a_strategy_are_those_of_a_recipe(run, set_up_on):
         assert abs(run.losses[-1] - plain.losses[0]) > 1e-4
 
 
+@pytest.mark.slow
 def test_only_another_depth_or_dropout_compiles_a_program(run, compilations):
     """And only once."""
 
@@ -491,6 +498,7 @@ def whole(setup, tmp_path_factory, promotion_for_optax) -> tuple[Fitted, Path]:
     return trained(setup, path), path
 
 
+@pytest.mark.slow
 def test_rates_and_tokens_of_the_segments_are_in_metrics_jsonl(setup, whole):
     records = RunFolder(whole[1]).records()
     rates = optim.rates(OPTIM, STEPS) * ([2.0] * 3 + [1.0] * 3)
@@ -518,6 +526,7 @@ def test_a_run_killed_within_a_segment_ends_as_the_uninterrupted_one(setup, whol
     assert RunFolder(to).records() == records
 
 
+@pytest.mark.slow
 def test_a_state_goes_on_only_with_the_same_segments(setup, whole, tmp_path):
     shutil.copytree(whole[1], tmp_path / "run")
     other = (ALL_KINDS[0], dataclasses.replace(ALL_KINDS[1], dropout=0.2))

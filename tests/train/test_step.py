@@ -171,6 +171,7 @@ def test_class_weights_balance_the_classes(set_up_on):
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_micro_batches_change_nothing_but_the_order_of_additions(trainers, one):
     """The normaliser is the whole step's; every micro-batch has another number (and weight) of targets of its own."""
     four = trainers[1].take()
@@ -205,6 +206,7 @@ def test_frozen_parameters_have_no_optimiser_state(set_up_on, freeze):
     assert trainer.constants.frozen and not trainer.constants.frozen.keys() & trainer.initial.keys()
 
 
+@pytest.mark.slow
 def test_frozen_parameters_keep_their_bits(set_up_on):
     trainer = Trainer(set_up_on(freeze="layers:1", optim=Optim(learning_rate=0.01, weight_decay=0.5), **ONE_A_ROW))
     partition = trainer.setup.partition
@@ -236,6 +238,7 @@ def test_frozen_layers_cost_no_backward_pass(set_up_on):
 # --- compilation -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_compiles_after_the_first_step_of_each_shape(set_up_on, compilations):
     """Three epochs of real batches in two or more shapes: one trace, compilation and call of `on_compile` for each."""
     setup = set_up_on("tag", epochs=3, batch_size=24, optim=Optim(name="sgd", weight_decay=0.0, clip_norm=None))

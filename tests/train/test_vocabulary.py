@@ -36,6 +36,7 @@ def trained(setup: Setup) -> tuple[Flat, int]:
     return {path: np.asarray(leaf) for path, leaf in setup.widen(state.trainable, STEPS).items()}, held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [Optim(learning_rate=1e-3, weight_decay=0.1), Optim("sgd", learning_rate=0.05, momentum=0.9, weight_decay=0.1)],
