@@ -65,8 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Who names files or tests means the slow ones too."""
     gc.set_threshold(200_000, 20, 100)  # tracing makes and drops so many objects that a sixth of the time went there
     named = config.args_source == pytest.Config.ArgsSource.ARGS or config.option.keyword or config.option.markexpr
-    if not hasattr(config, "workerinput"):
-        config.option.slow = bool(config.option.slow or named)
+    config.option.slow = bool(config.option.slow or named)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -18,6 +18,8 @@ from jaxft import overrides, recipes
 from jaxft.errors import Problem, Problems
 from jaxft.explore.recipe import ExploreRecipe
 
+LARGEST = 100_000
+"""Bytes of a recipe."""
 HELP = "validates a recipe and its data, all problems at once"
 
 
@@ -61,10 +63,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _explores(word: str) -> bool:
     """Whether it is the file of an exploration. What cannot be read is told later."""
-    if not word.endswith((".yaml", ".yml")):
-        return False
+    path = Path(word)
     try:
-        tree = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+        if word.startswith("-") or not path.is_file() or path.stat().st_size > LARGEST:
+            return False
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
     return isinstance(tree, dict) and "explore" in tree

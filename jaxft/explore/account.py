@@ -144,7 +144,7 @@ class Account:
         return score
 
     def best(self, within: float | None = None) -> Sighting | None:
-        """The best whole schedule seen by the time that `within` gradient steps were spent, the earliest of equals."""
+        """The best schedule sighted by the time that `within` gradient steps were spent, the earliest of equals."""
         seen = [one for one in self.sightings if within is None or one.spent <= within + _ROUNDING]
         return max(seen, key=lambda one: one.score, default=None)
 

@@ -201,7 +201,7 @@ class Explorer:
         left to be searched."""
         account, best = self.account, self.account.best()
         due = int(account.world.depth * account.spent / account.budget)
-        while best is not None and len(self.settled) < min(due, account.world.depth - 1):
+        while best is not None and best.score > -np.inf and len(self.settled) < min(due, account.world.depth - 1):
             node, action = self.paths.index(self.settled), best.path[len(self.settled)]
             nodes = self.found.tree.nodes
             others = nodes.valid.at[node].set(jnp.arange(nodes.valid.shape[1]) == action)

@@ -33,7 +33,7 @@ from jaxft.explore.world import SPLIT
 from jaxft.search.asked import path_of
 from jaxft.search.env import Step
 from jaxft.strategy import Strategy
-from jaxft.train import optim, parametric, segments, step
+from jaxft.train import memory, optim, parametric, segments, step
 from jaxft.train.parametric import Window
 from jaxft.train.setup import Setup
 from jaxft.train.step import State
@@ -268,16 +268,24 @@ def search(world: OnDevice, words: Array, turns: int, settings: Settings) -> tup
     return found, np.asarray(scores)
 
 
-def check_room(setup: Setup, plan: Plan, keep_mb: float) -> None:
-    """Raises UserError where not all states of a search have room, for this one trains none again."""
+def states_mb(setup: Setup, plan: Plan) -> float:
+    """What all states of a search take, for this one trains none again."""
     trainable, _ = setup.split()
     state = jax.eval_shape(lambda: step.init(trainable, rule_of(setup)))
-    count = 1 + turns(plan, plan.budget)
-    size = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / 2**20
-    if size > keep_mb:
-        what = f"{count} states of a search on the device take {size:,.0f} MB"
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return (1 + turns(plan, plan.budget)) * size / 2**20
+
+
+def check_room(setup: Setup, plan: Plan, keep_mb: float | None) -> None:
+    """Raises UserError where not all states of a search have room: in `keep_mb`, or in the device's memory."""
+    there, needed = memory.available(), states_mb(setup, plan)
+    what = f"the states of a search on the device take {needed:,.0f} MB"
+    if keep_mb is not None and needed > keep_mb:
         fix = f"at least that, null, or explore.place: host; it is {keep_mb:,.0f}"
         raise UserError("explore.keep_mb", what, fix)
+    if there is not None and needed * 2**20 > there[0]:
+        what += f", and {there[1]} has {memory.megabytes(there[0])}"
+        raise UserError("explore.place", what, "host, or a smaller explore.budget")
 
 
 def seen(world: OnDevice, account: Account, words: prng.Words) -> dict[Path, float]:

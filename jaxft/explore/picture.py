@@ -35,8 +35,8 @@ class Shown:
 
 
 def shown(tree: Grown, found: Path, max_nodes: int, diverged: Collection[Path] = ()) -> list[Shown]:
-    """The states to show, each after its parent; the better of siblings first. diverged: whole schedules whose last
-    segment did; of shorter ones the tree knows."""
+    """The states to show, each after its parent; the better of siblings first. diverged: whole schedules where
+    training did; of shorter ones the tree knows."""
     nodes = tree.nodes
     visits, values, done = (np.asarray(x)[: int(tree.used[0])] for x in (nodes.visits, nodes.values, nodes.done))
     paths = [path_of(tree, number) for number in range(len(visits))]

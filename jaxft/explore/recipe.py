@@ -114,9 +114,8 @@ def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
         problems.add("optim.momentum", what, "0")
     can_draw = _check_sample(explore.sample, problems)
     count = space.count(explore)
-    if count > space.MOST:
-        what = f"{count:,} strategies beside the recipe as it is; a search chooses from {space.MOST} at most"
-        problems.add("explore", what, "shorter lists in grid, or a lower sample.count")
+    if count > space.LISTED:
+        problems.add("explore", f"{count:,} strategies are more than {space.LISTED:,}", _FEWER)
     else:
         _check_space(recipe, can_draw, problems)
     steps = recipe.train.steps
@@ -127,6 +126,8 @@ def _check_explore(recipe: ExploreRecipe, problems: Problems) -> None:
 
 
 def _check_space(recipe: ExploreRecipe, can_draw: bool, problems: Problems) -> None:
+    from jaxft.explore.searchers import EXPLORERS
+
     explore, of_many = recipe.explore, Problems()  # a value is in many of these
     for strategy in space.of_grid(explore.grid):
         check_strategy(strategy, "explore.grid", recipe, of_many)
@@ -134,8 +135,15 @@ def _check_space(recipe: ExploreRecipe, can_draw: bool, problems: Problems) -> N
         for strategy in space.extremes(explore.sample):
             check_strategy(strategy, "explore.sample", recipe, of_many)
     problems.errors += dict.fromkeys(of_many.errors)
-    if can_draw and len(space.strategies(recipe)) < 2:
+    if not can_draw:
+        return
+    others = len(space.strategies(recipe)) - 1
+    if not others:
         problems.add("explore.strategies", "there is nothing to choose from beside the recipe as it is", _EXAMPLE)
+    explorers = sorted({explore.searcher, *explore.rivals} & set(EXPLORERS))
+    if explorers and others > space.EXPLORED:
+        what = f"{others:,} strategies beside the recipe as it is; {' and '.join(explorers)} takes {space.EXPLORED}"
+        problems.add("explore", what, _FEWER)
 
 
 def _check_sample(sample: Sample, problems: Problems) -> bool:
@@ -155,6 +163,7 @@ def _check_sample(sample: Sample, problems: Problems) -> bool:
     return len(problems.errors) == before
 
 
+_FEWER = "shorter lists in explore.grid, or a lower explore.sample.count"
 _EXAMPLE = "such as `grid: {learning_rate: [0.3, 1, 3]}`"
 
 

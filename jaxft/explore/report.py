@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as File
 from typing import Any
 
@@ -72,7 +73,7 @@ class Result:
         """The interquartile mean over fresh seeds."""
         return statistics.interval(np.asarray(one.fresh), prng.path_words(self.words, f"mean of {one.name}"))
 
-    @property
+    @cached_property
     def p_values(self) -> dict[Path, float]:
         """Each other schedule that was found -> p of the difference, by Holm's correction for all of them."""
         others = {one.path: one.fresh for one in self.found if one.path != self.best.path}
@@ -167,8 +168,8 @@ def markdown(result: Result, folder: RunFolder, has_tree: bool) -> str:
         tables.to_markdown(grid(result)),
         f"Schedules are numbers of strategies, one a segment of {result.segment_steps} gradient steps. Steps include "
         f"looks at the search split, {result.score_steps:.1f} each. Intervals (95 %) are bootstrapped over the fresh "
-        "seeds, of the interquartile mean; p is of Mann and Whitney's test over all permutations, by Holm's correction "
-        f"for {len(result.p_values)} comparisons, and schedules are told apart below {LEVEL}.\n",
+        "seeds, of the interquartile mean; p is of Mann and Whitney's test (over all permutations, up to 10 seeds), "
+        f"by Holm's correction for {len(result.p_values)} comparisons; schedules are told apart below {LEVEL}.\n",
         tables.to_markdown(legend(result)),
         f"![best score by gradient steps]({CURVES}.png)\n",
         f"![scores on test from fresh seeds]({FRESH}.png)\n",

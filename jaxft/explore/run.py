@@ -75,7 +75,10 @@ def run(
 def world(chosen: ExploreRecipe, setup: Setup, journal: Journal | None, begun: State | None = None) -> Training:
     """The world of a setup's runs."""
     explore = chosen.explore
-    more: Any = {"keep_mb": explore.keep_mb or ROOM_MB, "leaves": explore.leaves, "journal": journal, "begun": begun}
+    room = ROOM_MB
+    if explore.place == "device":  # where nothing is trained again, so nothing may be charged for it
+        room = max(room, on_device.states_mb(setup, plan(chosen, setup)))
+    more: Any = {"keep_mb": explore.keep_mb or room, "leaves": explore.leaves, "journal": journal, "begun": begun}
     return Training(setup, space.strategies(chosen), **_shape(chosen, setup), **more)
 
 

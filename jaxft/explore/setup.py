@@ -113,8 +113,7 @@ def _check_budget(chosen: ExploreRecipe, sizes: Plan, problems: Problems) -> Non
 def _check_device(chosen: ExploreRecipe, setup: Setup, sizes: Plan, problems: Problems) -> None:
     try:
         on_device.check(setup, chosen.explore.metric)
-        if chosen.explore.keep_mb is not None:
-            on_device.check_room(setup, sizes, chosen.explore.keep_mb)
+        on_device.check_room(setup, sizes, chosen.explore.keep_mb)
     except UserError as error:
         problems.take(error)
 

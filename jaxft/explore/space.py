@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 RANGES = ("learning_rate", "weight_decay", "label_smoothing", "label_noise", "token_noise")
 """Of a sample, given as a lowest and a highest value; the others are lists."""
-MOST = 64
-"""Strategies beside the recipe as it is: the explorer's model has a weight for each pair of them, and a search seldom
-trains more segments than that."""
+LISTED = 10_000
+"""Strategies that may be listed, in the grid or drawn, before those that are alike are left out."""
+EXPLORED = 64
+"""Strategies beside the recipe as it is that an explorer takes: its model has a weight for each pair of them, and a
+search seldom trains more segments than that."""
 _DIGITS = 3
 """Significant digits of what is drawn."""
 

@@ -101,7 +101,8 @@ def p_value(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def least_p(runs: int) -> float:
-    """What `p_value` gives where each of so many runs is better than each of as many others."""
+    """What `p_value` gives where each of so many runs is better than each of as many others, as far as all permutations
+    are taken."""
     return min(1.0, 2 / math.comb(2 * runs, runs))
 
 

@@ -254,6 +254,14 @@ def test_what_is_settled_is_searched_no_more(budget):
                 assert path[:due] == settled[:due], (path, settled)
 
 
+@pytest.mark.parametrize("budget", [60, 80, 120])
+def test_what_diverged_is_not_settled_on(budget):
+    """Though it is all that was seen when the first share of the budget is spent."""
+    for seed in range(3):
+        best = searched(Diverging(0, seed=seed), budget, seed, settles=True).account.best()
+        assert best is not None and np.isfinite(best.score)
+
+
 def test_settling_keeps_what_was_seen_and_ends_where_nothing_is_left():
     explorer, free = (searched(Small(), 300, settles=settles) for settles in (True, False))
     assert explorer.paths[:8] == free.paths[:8], "until the first share of the budget is spent"

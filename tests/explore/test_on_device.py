@@ -93,10 +93,12 @@ def test_frozen_layers_stay_as_they_are(there):
     assert float(jax.jit(there.segment)(before, jnp.int32(0)).decay) < 1.0
 
 
-def test_the_command_takes_what_the_device_has_seen(chosen, setup):
+def test_the_command_takes_what_the_device_has_seen(chosen, setup, monkeypatch):
+    """However little room the host would have."""
+    monkeypatch.setattr("jaxft.explore.run.ROOM_MB", 0.5)
     searched = world(chosen, setup, journal=None)
     accounts = search(chosen, setup, searched, Progress("loss", quiet=True))
-    assert accounts[MCTS].best() is not None
+    assert accounts[MCTS].best() is not None and accounts[MCTS].segments == len(accounts[MCTS].states)
     assert searched.trained < accounts[MCTS].segments + accounts["random_schedule"].segments
     on_host = world(chosen, setup, journal=None)
     host = dataclasses.replace(chosen, explore=dataclasses.replace(chosen.explore, place="host"))
@@ -111,6 +113,12 @@ def test_what_has_no_place_on_the_device_is_named(chosen, setup, there):
     sizes = plan(chosen, setup)
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(there.initial().state))
     needed = (1 + turns(sizes, sizes.budget)) * state / 2**20
-    with pytest.raises(UserError, match="explore.keep_mb: .* states of a search on the device take"):
+    with pytest.raises(UserError, match="explore.keep_mb: the states of a search on the device take"):
         on_device.check_room(setup, sizes, keep_mb=needed - 0.01)
-    on_device.check_room(setup, sizes, keep_mb=needed + 0.01)
+    for room in (needed + 0.01, None):
+        on_device.check_room(setup, sizes, keep_mb=room)
+    large = sizes._replace(budget=1e9, depth=30)
+    with pytest.raises(
+        UserError, match="explore.place: the states .* MB, and this machine has .* — host, or a smaller"
+    ):
+        on_device.check_room(setup, large, keep_mb=None)

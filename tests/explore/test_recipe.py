@@ -174,13 +174,27 @@ def test_strategies_that_train_alike_are_one(recipe_on):
 
 @pytest.mark.parametrize(
     "many",
-    [{"sample": {"count": 10**9, "learning_rate": [0.1, 10.0]}}, {"grid": {"dropout": [0.1] * 99, "freeze": ["none"]}}],
+    [
+        {"sample": {"count": 10**9, "learning_rate": [0.1, 10.0]}},
+        {"grid": {"dropout": [0.1] * 200, "freeze": ["a"] * 51}},
+    ],
     ids=["drawn", "grid"],
 )
-def test_more_strategies_than_a_search_can_hold_are_an_error(tree_on, tmp_path, many):
+def test_more_strategies_than_can_be_listed_are_an_error(tree_on, tmp_path, many):
     """Told before they are made."""
     told = problems_of(tree_on(tmp_path / "out", explore={"strategies": [], **many}))
-    assert len(told) == 1 and "strategies beside the recipe as it is; a search chooses from 64 at most" in told[0]
+    assert len(told) == 1 and "strategies are more than 10,000" in told[0]
+
+
+def test_an_explorer_takes_no_more_strategies_than_its_model_holds(recipe_on, tree_on, tmp_path):
+    """Those that are alike count once, and searchers without a model take more."""
+    grid = {"label_smoothing": [0.0, 0.1, 0.2, 0.3, 0.4], "learning_rate": [1.0 + part for part in range(13)]}
+    own = {"strategies": [], "grid": grid}
+    assert len(space.strategies(recipe_on("nowhere", explore=own))) == 65
+    own = {"strategies": [{"dropout": 0.3}], "grid": grid}
+    told = problems_of(tree_on(tmp_path / "out", explore=own))
+    assert len(told) == 1 and "65 strategies beside the recipe as it is; mcts takes 64" in told[0]
+    assert len(space.strategies(recipe_on("nowhere", explore=own | {"searcher": "beam", "rivals": []}))) == 66
 
 
 def test_keys_that_nobody_would_read_are_errors(tree_on, tmp_path):
@@ -259,7 +273,7 @@ def test_a_place_that_cannot_be_is_an_error(tree_on, tmp_path):
     told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "metric": "mcc"}))
     assert told == ["explore.place: on the device the metric is accuracy or loss, not mcc — explore.metric, or host"]
     told = problems_of(tree_on(tmp_path / "out", explore={"place": "device", "keep_mb": 0.5}))
-    assert len(told) == 1 and "states of a search on the device take" in told[0] and "it is 0" in told[0]
+    assert len(told) == 1 and "the states of a search on the device take" in told[0] and "it is 0" in told[0]
 
 
 def test_steps_that_do_not_divide_are_told(tree_on):
