@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
 
-import tyro
 import yaml
 from rich.console import Console
 from rich.text import Text
 
-from jaxft import overrides, recipes
+from jaxft import overrides
+from jaxft.cli.explore import WithExploration
 from jaxft.errors import Problem, Problems
-from jaxft.explore.recipe import ExploreRecipe
 
 LARGEST = 100_000
 """Bytes of a recipe."""
@@ -33,17 +31,11 @@ class Check(overrides.WithRecipe):
 
 
 @dataclass(frozen=True)
-class CheckExploration(overrides.WithRecipe):
+class CheckExploration(WithExploration):
     """Validates the recipe of an exploration, its data and its model; tells every problem and warning at once.
 
     Exit code 2 if there is a problem. Keys can be overridden as for `jaxft explore`.
     """
-
-    keys: Annotated[  # type: ignore[assignment]
-        ExploreRecipe, tyro.conf.arg(name=""), overrides.RECIPE_KEY
-    ] = field(default_factory=ExploreRecipe)
-
-    SHIPPED: ClassVar[str] = recipes.EXPLORE
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,7 +19,18 @@ HELP = "searches for a better schedule of strategies, and judges it on fresh see
 
 
 @dataclass(frozen=True)
-class Explore(overrides.WithRecipe):
+class WithExploration(overrides.WithRecipe):
+    """What a command on the recipe of an exploration takes."""
+
+    keys: Annotated[  # type: ignore[assignment]
+        ExploreRecipe, tyro.conf.arg(name=""), overrides.RECIPE_KEY
+    ] = field(default_factory=ExploreRecipe)
+
+    SHIPPED: ClassVar[str] = recipes.EXPLORE
+
+
+@dataclass(frozen=True)
+class Explore(WithExploration):
     """Searches strategies segment by segment, lets rivals search with the same budget, and trains what was found again
     from fresh seeds. Every key can be overridden: --explore.rivals "[beam, tpe]" --explore.budget 2000
 
@@ -27,15 +38,10 @@ class Explore(overrides.WithRecipe):
     `jaxft explore` alone explores the recipe sms_spam.
     """
 
-    keys: Annotated[  # type: ignore[assignment]
-        ExploreRecipe, tyro.conf.arg(name=""), overrides.RECIPE_KEY
-    ] = field(default_factory=ExploreRecipe)
     overwrite: bool = False
     """Replace the exploration that is in the folder."""
     quiet: bool = False
     """Print nothing but problems."""
-
-    SHIPPED: ClassVar[str] = recipes.EXPLORE
 
 
 def main(argv: Sequence[str]) -> int:

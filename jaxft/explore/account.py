@@ -21,18 +21,12 @@ _ROUNDING = 1e-9
 """Gradient steps, which may be fractions, that sums may be off by."""
 
 
-class World(Protocol):
-    """What is searched."""
+class Sizes(Protocol):
+    """What a search is as large as."""
 
     @property
     def num_actions(self) -> int:
         """A."""
-        ...
-
-    @property
-    def num_listed(self) -> int:
-        """How many of them may be tried anywhere from the start; the rest were drawn at random, and a place that is
-        come to more often is worth more of them."""
         ...
 
     @property
@@ -48,6 +42,16 @@ class World(Protocol):
     @property
     def score_steps(self) -> float:
         """What a look at the dev score is worth, in gradient steps."""
+        ...
+
+
+class World(Sizes, Protocol):
+    """What is searched."""
+
+    @property
+    def num_listed(self) -> int:
+        """How many actions may be tried anywhere from the start; the rest were drawn at random, and a place that is
+        come to more often is worth more of them."""
         ...
 
     @property

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jax import Array
 
 from jaxft import draws, prng
 from jaxft.explore import outlook
-from jaxft.explore.account import Account, Path, Spent
+from jaxft.explore.account import Account, Path, Sizes, Spent
 from jaxft.search.asked import Asked, Asking, no_root
 from jaxft.search.asked import outcome as outcome_of
 from jaxft.search.grown import Grown
@@ -113,24 +113,15 @@ class Scores:
         return score - self._of[parent], is_over
 
 
-class Sizes(Protocol):
-    """What a `World` has of these."""
-
-    @property
-    def num_actions(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def segment_steps(self) -> int: ...
-    @property
-    def score_steps(self) -> float: ...
-
-
 def turns(world: Sizes, budget: float) -> int:
-    """Segments, each with its look, that a budget pays for, at most all there are."""
+    """Segments, each with its look, that a budget pays for after a look at the root, at most all there are."""
     whole = sum(world.num_actions**depth for depth in range(1, world.depth + 1))
-    price = world.segment_steps + world.score_steps
-    return min(whole, int((budget - world.score_steps) / price + 1e-9))
+    return min(whole, paid(world, budget - world.score_steps))
+
+
+def paid(world: Sizes, steps: float) -> int:
+    """Segments, each with its look, that so many gradient steps pay for."""
+    return int(steps / (world.segment_steps + world.score_steps) + 1e-9)
 
 
 def made_up(worst: Any, best: Any, xp: Any = np) -> Any:
@@ -182,9 +173,7 @@ class Explorer:
     def _left(self) -> int:
         """Segments, each with its look, that the account still pays for; fewer than are left to be tried where states
         had to be trained again."""
-        world = self.account.world
-        paid = int(self.account.left / (world.segment_steps + world.score_steps) + 1e-9)
-        return min(paid, self._room - len(self.paths))
+        return min(paid(self.account.world, self.account.left), self._room - len(self.paths))
 
     def _look(self, parent: int, action: int) -> None:
         """Trains and scores a leaf."""

@@ -14,8 +14,8 @@ RUNS = 16
 
 
 class Plan(NamedTuple):
-    """Of the world: num_actions, depth, segment_steps and score_steps are those of a `World`. num_listed: strategies
-    before those that are drawn. budget: gradient steps of each searcher."""
+    """`Sizes` of the world. num_listed: strategies before those that are drawn. budget: gradient steps of each
+    searcher."""
 
     num_actions: int
     num_listed: int

@@ -24,7 +24,7 @@ from jaxft.explore.recipe import ExploreRecipe, run_recipe
 from jaxft.explore.report import Found, Result
 from jaxft.explore.searchers import EXPLORERS, MCTS, play
 from jaxft.explore.setup import set_up, set_up_of, test_metric
-from jaxft.explore.world import Training
+from jaxft.explore.world import ROOM_MB, Training
 from jaxft.recipe import Recipe
 from jaxft.report.run_folder import RunFolder
 from jaxft.search.grown import Grown
@@ -37,8 +37,6 @@ from jaxft.train.step import State
 
 DEFAULT = "default"
 """What every schedule is compared with: the recipe as it is."""
-ROOM_MB = 2048.0
-"""For training states on the host, where nothing else is said."""
 
 
 def run(

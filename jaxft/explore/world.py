@@ -32,6 +32,8 @@ from jaxft.train.stepper import Stepper
 
 SPLIT = "search"
 """The part of the data that a search looks at."""
+ROOM_MB = 2048.0
+"""For training states, where nothing else is said."""
 
 
 def looks_worth(setup: Setup) -> float:
@@ -68,7 +70,7 @@ class Training:
         metric: str,
         num_listed: int | None = None,
         leaves: int = 1,
-        keep_mb: float = 2048,
+        keep_mb: float = ROOM_MB,
         journal: Journal | None = None,
         begun: State | None = None,
     ) -> None:

@@ -14,9 +14,9 @@ from jaxft import recipe
 from jaxft.errors import UserError
 from jaxft.explore.account import Path
 from jaxft.explore.journal import Journal
-from jaxft.explore.run import ROOM_MB, schedule_recipe, world
+from jaxft.explore.run import schedule_recipe, world
 from jaxft.explore.setup import set_up
-from jaxft.explore.world import Training
+from jaxft.explore.world import ROOM_MB, Training
 from jaxft.report.run_folder import RunFolder
 from jaxft.train import run as training
 from jaxft.train.setup import Setup
