@@ -132,8 +132,12 @@ class EncoderLayer(nn.Module):
         segments: Int[Array, "B L"],
         positions: Int[Array, "B L"],
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"] | None]:
+        batch, heads = x.shape[:2], (self.config.num_attention_heads, self.config.head_size)
+        # Flat: XLA on CPU shares out the first axis among threads, and there are more tokens than rows.
+        x = x.reshape(-1, x.shape[-1])
         at = [None if words is None else Words(*(word[site] for word in words)) for site in range(LAYER_SITES)]
-        q, k, v = (part.squeeze(2) for part in jnp.split(self.qkv(x).astype(self.dtype), 3, axis=2))
+        qkv = self.qkv(x).astype(self.dtype).reshape(*batch, 3, *heads)
+        q, k, v = (part.squeeze(2) for part in jnp.split(qkv, 3, axis=2))
         a = attention(
             q,
             k,
@@ -147,10 +151,11 @@ class EncoderLayer(nn.Module):
         a = self._drop(self.out(a.reshape(x.shape)), at[1])
         x = self.attention_norm(x + a)
         f = self.down(ACTIVATIONS[self.config.hidden_act](self.up(x)))
-        x = self.ffn_norm(x + self._drop(f, at[2]))
+        x = self.ffn_norm(x + self._drop(f, at[2])).reshape(*batch, -1)
         return x, x if self.keep else None
 
     def _drop(self, x: jax.Array, words: Words | None) -> jax.Array:
+        words = None if words is None else Words(*(word.reshape(-1) for word in words))
         return dropout(x, words, rate=self.rates.hidden, implementation=self.implementation)
 
 
@@ -268,14 +273,35 @@ def join_layers(params: dict[str, Any]) -> dict[str, Any]:
     return {**params, "encoder": encoder}
 
 
-def _rows(table: Float[Array, "N D"], indexes: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    """table[indexes], NaN where an index is out of range."""
+@jax.custom_vjp
+def _rows(table: jax.Array, indexes: jax.Array) -> jax.Array:
+    """table [N, D] at indexes [...] -> [..., D], NaN where an index is out of range.
+
+    The gradient adds tokens up by word among themselves, then takes each word's sum, the last one, zeros, for a word
+    that is not there: one pass over [N, D], where the derived one fills it with zeros first.
+    """
     return jnp.take(table, indexes, axis=0, mode="fill", fill_value=jnp.nan)
 
 
+def _rows_forward(table: jax.Array, indexes: jax.Array):
+    return _rows(table, indexes), (indexes, jnp.zeros((table.shape[0], 0)))
+
+
+def _rows_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array):
+    indexes, (num_words, _) = saved[0].reshape(-1), saved[1].shape
+    dy, count = dy.reshape(-1, dy.shape[-1]), indexes.size
+    first = jnp.full(num_words, count, jnp.int32).at[indexes].min(jnp.arange(count, dtype=jnp.int32), mode="drop")
+    sums = jnp.zeros((count + 1, dy.shape[1]), dy.dtype).at[first[indexes]].add(dy)
+    return sums.at[first].get(mode="promise_in_bounds"), None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
+
+
 def _few_rows(table: Float[Array, "N D"], indexes: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    """table[indexes] as an exact product with one-hot rows: a gather's gradient would add every token into 2 rows."""
-    chosen = jax.nn.one_hot(indexes, table.shape[0], dtype=table.dtype)
-    rows = jnp.einsum("bln,nd->bld", chosen, table, precision=jax.lax.Precision.HIGHEST)
-    inside = (indexes >= 0) & (indexes < table.shape[0])
-    return jnp.where(inside[..., None], rows, jnp.nan)
+    """table[indexes], NaN where an index is out of range; by choice among the rows, as a gather's gradient would add
+    every token into one of them."""
+    rows = jnp.full((*indexes.shape, table.shape[1]), jnp.nan, table.dtype)
+    for at in range(table.shape[0]):
+        rows = jnp.where((indexes == at)[..., None], jnp.broadcast_to(table[at], rows.shape), rows)
+    return rows

@@ -25,7 +25,7 @@ def dropout(
 ) -> Array:
     """Dropout whose mask bits have addresses.
 
-    x: [B, L, D]. words: of its tokens at this site, from `token_words`; None leaves x as it is (evaluation).
+    x: [..., D]. words: [...], of its tokens at this site, from `token_words`; None leaves x as it is (evaluation).
     rate: 0 <= rate < 1.
     """
     choose(implementation)

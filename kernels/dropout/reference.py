@@ -136,7 +136,7 @@ def features(width: int) -> Array:
 
 
 def dropout(x: Array, words: Words, rate: float) -> Array:
-    """x [B, L, D] with features dropped at `rate` and the rest scaled by 1 / (1 - rate)."""
+    """x [..., D] with features dropped at `rate` and the rest scaled by 1 / (1 - rate); `words` of its tokens [...]."""
     feature = features(x.shape[-1]).reshape((1,) * (x.ndim - 1) + (-1,))
     return apply_mask(x, (words.first[..., None], words.second[..., None]), feature, rate)
 

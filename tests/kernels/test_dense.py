@@ -9,7 +9,6 @@ import pytest
 
 from jaxft.kernels.dense import api
 from jaxft.kernels.dense.cases import CASES, Case, make
-from jaxft.kernels.dense.reference import transposed
 
 IMPLEMENTATIONS = ("xla",)
 
@@ -42,13 +41,6 @@ def test_bf16_products_are_of_bf16_operands():
     text = jax.jit(back).lower(x, w, bias, gradient).as_text()
     dots = [line for line in text.splitlines() if "dot_general" in line]
     assert len(dots) == 2 and all(line.count("xbf16>") == 2 and "xf32>" in line for line in dots)
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("shape", [(1, 3), (5, 4), (2, 3, 8, 6)])
-def test_transposed_swaps_the_last_two_axes(shape, dtype):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
-    np.testing.assert_array_equal(jax.jit(transposed)(x), np.swapaxes(np.asarray(x), -1, -2))
 
 
 def test_bad_calls_are_refused():

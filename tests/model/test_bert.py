@@ -95,7 +95,7 @@ def test_sites_are_fixed_numbers(small, both, monkeypatch):
             seen.append((int(site), rate))
             return x
 
-        return x if words is None else jax.pure_callback(note, x, words.first[0, 0], x)
+        return x if words is None else jax.pure_callback(note, x, words.first.reshape(-1)[0], x)
 
     def attention(q, k, v, segments, *, words, rate, **_):
         return noted(v.astype(jnp.float32), words, rate)
@@ -201,6 +201,18 @@ def test_an_index_out_of_range_gives_nan_not_another_row(small, draw, both, name
     hidden, _ = run(Bert(small, "none", rates=RATES), draw(small, "none"), batch, None, EPOCH)
     bad = np.isnan(np.asarray(hidden)).all(-1).any(-1)
     assert bad.tolist() == [False, False, False, True, False]
+
+
+def test_the_gradient_of_chosen_rows_is_that_of_a_gather():
+    rng = np.random.default_rng(0)
+    table, indexes = rng.normal(size=(7, 3)).astype(np.float32), np.array([[0, 3, 3, 6], [3, 0, 2, 2]])
+    dy = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    expected = np.zeros_like(table)
+    np.add.at(expected, indexes, dy)
+    for choose in (bert._rows, bert._few_rows):
+        rows, back = jax.vjp(lambda table, choose=choose: choose(table, jnp.asarray(indexes)), table)
+        np.testing.assert_array_equal(rows, table[indexes])
+        np.testing.assert_allclose(back(dy)[0], expected, rtol=1e-6)
 
 
 def test_all_layers_come_out_in_order(small, draw, both):
