@@ -284,11 +284,11 @@ def _rows(table: jax.Array, indexes: jax.Array) -> jax.Array:
 
 
 def _rows_forward(table: jax.Array, indexes: jax.Array):
-    return _rows(table, indexes), (indexes, jnp.zeros((table.shape[0], 0)))
+    return _rows(table, indexes), (indexes, table)  # the table for its size alone
 
 
 def _rows_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array):
-    indexes, (num_words, _) = saved[0].reshape(-1), saved[1].shape
+    indexes, num_words = saved[0].reshape(-1), saved[1].shape[0]
     dy, count = dy.reshape(-1, dy.shape[-1]), indexes.size
     first = jnp.full(num_words, count, jnp.int32).at[indexes].min(jnp.arange(count, dtype=jnp.int32), mode="drop")
     sums = jnp.zeros((count + 1, dy.shape[1]), dy.dtype).at[first[indexes]].add(dy)

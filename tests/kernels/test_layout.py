@@ -1,4 +1,4 @@
-"""Axes in another order: the same values, and products that stay in bf16."""
+"""Axes in another order: the same values, to the bit."""
 
 from __future__ import annotations
 
