@@ -93,6 +93,11 @@ class Bert(nn.Module):
         if parts.nsp:
             self.nsp = Dense((2,), self.dtype, config.initializer_range)
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether the layers compile to straight-line code, and not to a loop."""
+        return self.remat == "none" and self.unroll >= self.config.num_hidden_layers
+
     def __call__(
         self, batch: Batch, dropout_key: UInt32[Array, "2"] | None = None, epoch: UInt32[Array, ""] | None = None
     ) -> Any:

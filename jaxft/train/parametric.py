@@ -22,9 +22,7 @@ from jaxft.recipe import Optim, Recipe
 from jaxft.strategy import Strategy
 from jaxft.train import optim as optims
 from jaxft.train.optim import NO_DECAY
-from jaxft.train.partition import Flat, Partition
-
-LAYERS = ("encoder", "layers")
+from jaxft.train.partition import LAYERS, Flat, Partition
 
 
 class Hyper(NamedTuple):

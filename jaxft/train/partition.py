@@ -23,6 +23,9 @@ from jaxft.model.bert import join_layers, split_layers
 Path = tuple[str, ...]
 Flat = dict[Path, Any]
 
+LAYERS = ("encoder", "layers")
+"""Where the paths of the stacked layers' parameters begin, those that are not under `frozen`."""
+
 
 @dataclass(frozen=True)
 class Partition:

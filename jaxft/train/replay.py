@@ -24,7 +24,7 @@ from jaxft.errors import Problems, UserError
 from jaxft.report.env import environment
 from jaxft.report.progress import Progress
 from jaxft.report.run_folder import RunFolder
-from jaxft.train import resume, step
+from jaxft.train import layers, resume, step
 from jaxft.train.compiled import Info
 from jaxft.train.hashes import params_sha256
 from jaxft.train.setup import Setup, set_up
@@ -155,8 +155,7 @@ def _steps(
             progress.step(done, np.asarray(info.loss).item(), batch.real_tokens)
 
             def params(done: int = done, trainable: Any = trainable) -> Tree:
-                host = {path: np.array(leaf.addressable_data(0)) for path, leaf in trainable.items()}
-                return setup.partition.whole(setup.widen(host, done), frozen)
+                return setup.partition.whole(setup.widen(layers.to_host(trainable), done), frozen)
 
             yield done, info, partial(stepper.digest, trainable), params
 

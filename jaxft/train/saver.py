@@ -6,14 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-import jax
-import numpy as np
-
 from jaxft import recipe
 from jaxft.checkpoint.store import Snapshot, Store
 from jaxft.errors import UserError
 from jaxft.report.run_folder import RunFolder
-from jaxft.train import resume
+from jaxft.train import layers, resume
 from jaxft.train.clock import Clock
 from jaxft.train.interrupt import Interrupted
 from jaxft.train.log import Log
@@ -59,7 +56,7 @@ class Saver:
     def to_host(self, state: State) -> State:
         """A copy that outlives the donation of the state."""
         with self._standing_still():
-            return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0), copy=True), state)
+            return layers.to_host(state)
 
     def save(self, host: State, done: int, best_step: int | None) -> None:
         """Saves a state in the background, after what metrics.jsonl says about it is on the disk.

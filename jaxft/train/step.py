@@ -18,6 +18,7 @@ from jax import Array
 
 from jaxft.model.heads import Bert
 from jaxft.tasks.base import Task
+from jaxft.train import layers
 from jaxft.train.parametric import Hyper, Moments, Parametric, Window
 from jaxft.train.partition import Flat, Partition
 
@@ -62,11 +63,13 @@ def init(trainable: Flat, optimiser: Initial) -> State:
 
 
 class Step(NamedTuple):
-    """total_weight(targets, constants) -> f32 []: of all targets of a step.
+    """by_layer: whether state and frozen parameters have `layers.Layers` for stacked leaves (see train/layers.py).
+    total_weight(targets, constants) -> f32 []: of all targets of a step.
     gradient(trainable, micro-batch [B, L] arrays, epoch uint32 [], constants, total weight) -> (part, bool [B, S or L],
     whether each loss is a number).
     update(state, part of the whole step, constants) -> (state, norm of the gradient before clipping)."""
 
+    by_layer: bool
     total_weight: Callable[[Array, Constants], Array]
     gradient: Callable[[Flat, dict[str, Array], Array, Constants, Array], tuple[Part, Array]]
     update: Callable[[State, Part, Constants], tuple[State, Array]]
@@ -80,7 +83,7 @@ def make(
 
     def gradient(trainable: Flat, micro: dict[str, Array], epoch: Array, constants: Constants, weight: Array):
         def share(trainable: Flat) -> tuple[Array, Array]:
-            params = partition.join(trainable, constants.frozen)
+            params = partition.join(layers.together(trainable), layers.together(constants.frozen))
             return loss.share(params, micro, epoch, constants, weight, label_smoothing)
 
         (value, finite), grads = jax.value_and_grad(share, has_aux=True)(trainable)
@@ -93,7 +96,7 @@ def make(
         trainable: Any = optax.apply_updates(state.trainable, updates)
         return State(trainable, optimiser_state, state.step + 1), norm
 
-    return Step(loss.total_weight, gradient, update)
+    return Step(model.is_straight, loss.total_weight, gradient, update)
 
 
 def make_parametric(model: Bert, task: Task, optimiser: Parametric, window: Window) -> Step:
@@ -120,7 +123,7 @@ def make_parametric(model: Bert, task: Task, optimiser: Parametric, window: Wind
         kept = Moments(*(window.back(old, now) for old, now in zip(state.optimiser, moved, strict=True)))
         return State(window.back(state.trainable, new), kept, state.step + 1), norm
 
-    return Step(loss.total_weight, gradient, update)
+    return Step(False, loss.total_weight, gradient, update)
 
 
 class _Loss(NamedTuple):
@@ -151,13 +154,15 @@ class _Loss(NamedTuple):
 
 def digest(tree: Any) -> Array:
     """uint32 []: the bit patterns of all numbers, added up (modulo 2**32) with an odd factor a leaf. One changed bit
-    anywhere changes it; values that change places within a leaf do not."""
-    leaves = jax.tree.leaves(tree)
+    anywhere changes it; values that change places within a leaf do not, nor does how stacked layers lie."""
+    leaves = jax.tree.leaves(tree, is_leaf=layers.is_layers)
     sums = [_sum_of_words(leaf) * np.uint32(2 * at + 1) for at, leaf in enumerate(leaves)]
     return jnp.stack(sums).sum(dtype=jnp.uint32)
 
 
-def _sum_of_words(leaf: Array) -> Array:
+def _sum_of_words(leaf: Array | layers.Layers) -> Array:
     """The bits of 32-bit numbers as uint32, added up: each row by itself first, for XLA:CPU shares only rows out."""
+    if isinstance(leaf, layers.Layers):
+        return jnp.stack([_sum_of_words(part) for part in leaf.parts]).sum(dtype=jnp.uint32)
     words = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
     return jnp.atleast_1d(words).sum(-1, dtype=jnp.uint32).sum(dtype=jnp.uint32)
