@@ -474,6 +474,13 @@ def test_spaces_are_translated_and_missing_gymnasium_is_told(monkeypatch):
         host.make("gym:CartPole-v1")
 
 
+def test_missing_gymnax_is_told(monkeypatch):
+    control._gymnax.cache_clear()
+    monkeypatch.setitem(importlib.import_module("sys").modules, "gymnax", None)
+    with pytest.raises(UserError, match=r"jaxft\[control\]"):
+        envs.make("cartpole")
+
+
 def test_environments_are_closed_with_the_pool():
     closed = []
 

@@ -15,7 +15,7 @@ import pytest
 from jaxft import prng
 from jaxft.data.batches import TrainBatches
 from jaxft.recipe import Optim
-from jaxft.train import optim, step
+from jaxft.train import layers, optim, step
 from jaxft.train.compiled import Compiled
 from jaxft.train.partition import Flat, flatten, nest
 from jaxft.train.setup import Setup
@@ -56,7 +56,7 @@ class Trainer:
         for number in numbers:
             state, info = self.compiled(state, *self.batch(number), self.constants)
             infos.append(info)
-        moved = self.moved(state.trainable)
+        moved = self.moved(layers.to_host(state.trainable))
         return Taken(state, moved, [info.loss.item() for info in infos], [float(info.grad_norm) for info in infos])
 
     def moved(self, params: Flat) -> Flat:
@@ -158,6 +158,15 @@ def test_steps_apply_the_optimiser_to_the_gradient_of_that_loss(one, by_hand):
     assert distance(one.moved, by_hand.moved) < 2e-5
     np.testing.assert_allclose(one.norms, by_hand.norms, rtol=1e-5)
     assert int(one.state.step) == len(STEPS)
+
+
+def test_straight_line_code_with_its_layers_apart_takes_the_same_steps(trainers, one):
+    trainer = Trainer(trainers[0].setup, unroll=2)
+    straight = trainer.take()
+    assert trainer.made.by_layer and not trainers[0].made.by_layer
+    np.testing.assert_allclose(straight.losses, one.losses, rtol=2e-6)
+    np.testing.assert_allclose(straight.norms, one.norms, rtol=1e-5)
+    assert distance(straight.moved, one.moved) < 2e-5
 
 
 def test_class_weights_balance_the_classes(set_up_on):

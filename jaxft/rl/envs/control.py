@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxft.errors import UserError
 from jaxft.rl.env import Box, Discrete, Outcome
 
 
@@ -52,7 +53,8 @@ NAMES = {name: known.line for name, known in _KNOWN.items()}
 
 
 def make(name: str) -> Control:
-    """One of `NAMES`. gymnax, which brings matplotlib and seaborn with it, is imported here."""
+    """One of `NAMES`. gymnax, which brings matplotlib and seaborn with it, is imported here; UserError where it is
+    missing."""
     _gymnax(name)
     known = _KNOWN[name]
     return Control(name, known.actions, known.threshold, known.max_steps)
@@ -88,8 +90,10 @@ class Control:
 def _gymnax(name: str) -> tuple[Any, Any]:
     """gymnax's environment and its parameters, without the arrays of a trace that may be under way."""
     with jax.ensure_compile_time_eval(), lenient():
-        import gymnax
-
+        try:
+            import gymnax
+        except ImportError:
+            raise UserError("rl.env", "gymnax is not installed", 'pip install "jaxft[control]"') from None
         return gymnax.make(_KNOWN[name].gymnax)
 
 
