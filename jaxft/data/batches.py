@@ -134,16 +134,14 @@ class TrainBatches:
         needs = np.array([self._needs(step) for step in planned])
         scale = len(planned) / num_steps
         self.shapes = pack.plan(needs, widths, shape_cost * scale / micro_batches)
-        # A step that was not planned may hold a longer text than all that were.
-        self._widths = tuple(sorted({shape.tokens for shape in self.shapes} | {widths[-1]}))
+        self._cheapest_first = sorted(self.shapes, key=pack.row_cost)
 
     def make(self, step: int) -> StepBatch:
         """The batch of one step: a pure function of its number."""
         epoch = self._order.epoch(step)
         data = self._data.at(epoch)
-        examples, parts, width = self._parts(data, step)
-        placements = [self._place(data, pieces, width) for pieces in parts]
-        shape = pack.choose(self.shapes, width, max(placement.num_rows for placement in placements))
+        examples, parts = self._parts(step, data)
+        placements, shape = self._lay_out([data.encoded.piece_lengths[pieces] for pieces in parts])
         micro = [data.batch(*pair, shape) for pair in zip(parts, placements, strict=True)]
         arrays = {name: np.stack([part[name] for part in micro]) for name in micro[0] if name not in _HOST_ONLY}
         real = int(sum(data.encoded.piece_lengths[pieces].sum() for pieces in parts))
@@ -153,27 +151,46 @@ class TrainBatches:
     def _needs(self, step: int) -> list[int]:
         """Rows a step needs at each width, 0 where it does not fit."""
         data = self._data.at(self._order.epoch(step))
-        _, parts, narrowest = self._parts(data, step)
-        return [
-            0 if width < narrowest else max(self._place(data, pieces, width).num_rows for pieces in parts)
-            for width in self._widths
-        ]
+        lengths = [data.encoded.piece_lengths[pieces] for pieces in self._parts(step, data)[1]]
+        longest = _longest(lengths)
+        return [0 if width < longest else _most_rows(self._place(lengths, width)) for width in self._widths]
 
-    def _parts(self, data: Dataset, step: int) -> tuple[np.ndarray, list[np.ndarray], int]:
-        """Examples of a step, the pieces of each micro-batch, and the row width they need."""
+    def _parts(self, step: int, data: Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Examples of a step, and the pieces of each micro-batch."""
         examples = self._order.examples(step)
-        parts = [_pieces(data, part) for part in np.array_split(examples, self._micro_batches)]
-        longest = max(int(data.encoded.piece_lengths[pieces].max(initial=1)) for pieces in parts)
-        return examples, parts, pack.width_for(longest, self._widths)
+        return examples, [_pieces(data, part) for part in np.array_split(examples, self._micro_batches)]
 
-    def _place(self, data: Dataset, pieces: np.ndarray, width: int) -> pack.Placement:
-        return pack.place(data.encoded.piece_lengths[pieces], width, packing=self._packing)
+    def _lay_out(self, lengths: list[np.ndarray]) -> tuple[list[pack.Placement], pack.Shape]:
+        """The cheapest planned shape that holds each micro-batch, or one made for them where none does: a step that was
+        not planned may hold more, or a longer text, than all that were."""
+        longest, tokens = _longest(lengths), max(int(part.sum()) for part in lengths)
+        tried: dict[int, list[pack.Placement]] = {}
+        for shape in self._cheapest_first:
+            if shape.tokens >= longest and shape.rows * shape.tokens >= tokens:
+                placements = tried.get(shape.tokens) or self._place(lengths, shape.tokens)
+                if _most_rows(placements) <= shape.rows:
+                    return placements, shape
+                tried[shape.tokens] = placements
+        width = pack.width_for(longest, self._widths)
+        placements = tried.get(width) or self._place(lengths, width)
+        return placements, pack.Shape(_most_rows(placements), width, pack.max_segments(width))
+
+    def _place(self, lengths: list[np.ndarray], width: int) -> list[pack.Placement]:
+        return [pack.place(part, width, packing=self._packing) for part in lengths]
+
+
+def _longest(lengths: list[np.ndarray]) -> int:
+    return max(int(part.max(initial=1)) for part in lengths)
+
+
+def _most_rows(placements: list[pack.Placement]) -> int:
+    return max(placement.num_rows for placement in placements)
 
 
 def _pieces(data: Dataset, examples: np.ndarray) -> np.ndarray:
     """int64 [P], the pieces of some examples, in their order."""
-    spans = [np.arange(*map(int, data.first_piece[e : e + 2])) for e in examples]
-    return np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
+    firsts, counts = data.first_piece[examples], np.diff(data.first_piece)[examples]
+    return np.repeat(firsts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
 def evaluation_batches(

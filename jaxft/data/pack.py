@@ -19,10 +19,15 @@ import numpy as np
 from jaxft.data.encode import Encoded
 
 WIDTHS = (32, 64, 128, 256, 512)
+"""Of rows, where each one that is in use costs a compilation: for evaluation."""
+TRAINING_WIDTHS = tuple(sorted({*WIDTHS, 48, 80, 96, 112, 192, 384}))
+"""Of rows that a plan may choose from."""
 _ATTENTION_WIDTH = 640
 """A token of a row of L costs 1 + L / 640: attention grows with L, the rest does not."""
 _TOKENS_A_SEGMENT = 4
 """A row of L tokens has room for L / 4 segments."""
+_MOST_CANDIDATES = 32
+"""Numbers of rows that a plan looks at for each width."""
 
 
 class Shape(NamedTuple):
@@ -81,58 +86,67 @@ def width_for(longest: int, widths: Iterable[int]) -> int:
     return min(fitting)
 
 
-def widths_for(max_tokens: int, longest: int) -> tuple[int, ...]:
+def widths_for(max_tokens: int, longest: int, among: tuple[int, ...] = WIDTHS) -> tuple[int, ...]:
     """Row widths worth having for texts of at most `longest` tokens, cut at `max_tokens`."""
     needed = min(longest, max_tokens)
-    return tuple(width for width in WIDTHS if width < needed) + (width_for(needed, WIDTHS),)
+    return tuple(width for width in among if width < needed) + (width_for(needed, among),)
 
 
 def plan(needs: np.ndarray, widths: tuple[int, ...], shape_cost: float) -> tuple[Shape, ...]:
-    """The shapes that cost the fewest tokens: padding, and `shape_cost` tokens a shape for compiling it.
+    """The shapes that cost the fewest tokens: those that steps compute, padding too, and `shape_cost` tokens for each
+    shape that is compiled.
 
     needs: int [steps, W], the rows that each step needs at each of `widths` (ascending), 0 where it has a longer
-    example. Tries every set of widths that keeps the widest; a step takes the narrowest width that holds it.
+    example. A step takes the cheapest shape that holds it. Where to build so as to serve all is the problem of facility
+    location; here shapes are added as long as that pays, the best one first, and after each those there are may be
+    exchanged, one by one.
     """
-    best: tuple[float, tuple[Shape, ...]] | None = None
-    for chosen in range(2 ** (len(widths) - 1)):
-        columns = [at for at in range(len(widths)) if at == len(widths) - 1 or chosen >> at & 1]
-        left, cost, shapes = np.ones(len(needs), bool), 0.0, []
-        for at in columns:
-            mine = left & (needs[:, at] > 0)
-            left &= ~mine
-            row_cost = widths[at] * (1 + widths[at] / _ATTENTION_WIDTH)
-            levels, waste = _levels(needs[mine, at], shape_cost / row_cost)
-            cost += (waste + needs[mine, at].sum()) * row_cost
-            shapes += [Shape(rows, widths[at], max_segments(widths[at])) for rows in levels]
-        if best is None or cost < best[0]:
-            best = (cost, tuple(shapes))
-    assert best is not None  # one set at least: the widest alone
-    return best[1]
+    candidates = [shape for column, width in enumerate(widths) for shape in _candidates(needs[:, column], width)]
+    columns = np.array([widths.index(shape.tokens) for shape in candidates])
+    rows = np.array([shape.rows for shape in candidates])
+    holds = (needs[:, columns] > 0) & (needs[:, columns] <= rows)
+    costs = np.where(holds, [row_cost(shape) for shape in candidates], np.inf)
+    chosen = [int(np.argmin(costs.sum(0)))]  # the widest with most rows holds every step
+    while True:
+        now = costs[:, chosen].min(1)
+        total, added = _best(now, costs)
+        if now.sum() - total <= shape_cost:
+            used = {chosen[at] for at in costs[:, chosen].argmin(1)}
+            return tuple(sorted(candidates[at] for at in used))
+        chosen = _exchanged([*chosen, added], costs)
 
 
-def _levels(rows: np.ndarray, level_cost: float) -> tuple[list[int], float]:
-    """Row counts, the largest among them, that minimise sum of (level - rows) + level_cost · levels; and that minimum.
-
-    Dynamic programming over the distinct row counts: the cheapest way to cover the `end` smallest ones.
-    """
-    values, times = np.unique(rows, return_counts=True)
-    best, before = np.zeros(len(values) + 1), np.zeros(len(values) + 1, np.int64)
-    for end in range(1, len(values) + 1):
-        padding = (values[end - 1] - values[:end]) * times[:end]
-        cost = best[:end] + padding[::-1].cumsum()[::-1] + level_cost
-        before[end] = int(np.argmin(cost))
-        best[end] = cost[before[end]]
-    levels, end = [], len(values)
-    while end:
-        levels.append(int(values[end - 1]))
-        end = int(before[end])
-    return sorted(levels), float(best[-1])
+def row_cost(shape: Shape) -> float:
+    """What computing all rows of a shape costs, in tokens of very short rows."""
+    return shape.rows * shape.tokens * (1 + shape.tokens / _ATTENTION_WIDTH)
 
 
-def choose(shapes: Iterable[Shape], width: int, rows: int) -> Shape:
-    """The planned shape of that width with least padding, or one made for it if none is large enough."""
-    fitting = [shape for shape in shapes if shape.tokens == width and shape.rows >= rows]
-    return min(fitting, default=Shape(rows, width, max_segments(width)))
+def _candidates(rows: np.ndarray, width: int) -> list[Shape]:
+    """Shapes of that width for the numbers of rows that steps need: each, or, of many, evenly spaced ones."""
+    counts = np.unique(rows[rows > 0])
+    kept = counts[np.linspace(0, len(counts) - 1, min(len(counts), _MOST_CANDIDATES)).round().astype(int)]
+    return [Shape(int(count), width, max_segments(width)) for count in kept]
+
+
+def _best(now: np.ndarray, costs: np.ndarray) -> tuple[float, int]:
+    """The candidate that, beside what costs each step `now`, makes all together cheapest; and that sum."""
+    totals = np.minimum(now[:, None], costs).sum(0)
+    return float(totals.min()), int(np.argmin(totals))
+
+
+def _exchanged(chosen: list[int], costs: np.ndarray) -> list[int]:
+    """The same number of candidates, none of which could give way to another at a gain."""
+    while True:
+        total = costs[:, chosen].min(1).sum()
+        for at in range(len(chosen)):
+            others = chosen[:at] + chosen[at + 1 :]
+            now = costs[:, others].min(1) if others else np.full(len(costs), np.inf)
+            found, other = _best(now, costs)
+            if found < total:
+                total, chosen = found, [*others, other]
+                break
+        else:
+            return chosen
 
 
 def fill(encoded: Encoded, pieces: np.ndarray, placement: Placement, shape: Shape) -> dict[str, np.ndarray]:

@@ -35,8 +35,9 @@ from jaxft.train.partition import Flat, Partition, partition
 from jaxft.train.segments import SegmentBatches
 from jaxft.train.vocabulary import WORD, Vocabulary
 
-SHAPE_COST = {"cpu": 12_000, "accelerator": 2_000_000}
-"""Tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one accelerator)."""
+SHAPE_COST = {"cpu": 6_000, "accelerator": 2_000_000}
+"""Half the tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one
+accelerator): executables are kept, and most serve more than one run."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,17 @@ class Setup:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Row widths in use: of the recipe, or all that the longest text makes worth having."""
+        """Row widths of evaluation: of the recipe, or all that the longest text makes worth having."""
+        return self._widths(pack.WIDTHS)
+
+    def _widths(self, among: tuple[int, ...]) -> tuple[int, ...]:
         chosen = self.recipe.train.row_tokens
         if chosen is not None:
             return (chosen,)
         longest = max(int(data.encoded.piece_lengths.max()) for data in self.datasets.values())
         if self.noise is not None and self.recipe.noise.typo:
             longest = self.recipe.data.max_tokens  # misspelt words fall into more tokens
-        return pack.widths_for(self.recipe.data.max_tokens, longest)
+        return pack.widths_for(self.recipe.data.max_tokens, longest, among)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -135,7 +139,7 @@ class Setup:
             dataclasses.replace(self.order, take=batch_size),
             self.num_steps,
             micro_batches=train.micro_batches,
-            widths=self.widths,
+            widths=self._widths(pack.TRAINING_WIDTHS),
             packing=train.packing,
             shape_cost=SHAPE_COST["cpu" if jax.default_backend() == "cpu" else "accelerator"],
         )

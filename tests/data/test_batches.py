@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft import prng
+from jaxft.data import pack
 from jaxft.data.batches import Dataset, Epochs, TrainBatches, evaluation_batches
 from jaxft.data.encode import Encoded
 from jaxft.data.order import Order
@@ -97,6 +98,20 @@ def test_steps_have_planned_shapes(data, shape_cost):
     planned = {(1, shape.rows, shape.tokens) for shape in made.shapes}
     assert {made.make(step).shape for step in range(12)} == planned
     assert len(planned) == 1 or shape_cost == 0
+
+
+@pytest.mark.parametrize("shape_cost", [0.0, 60.0])
+def test_a_step_takes_the_cheapest_planned_shape_that_holds_it(data, shape_cost):
+    made = batches(data, widths=(16, 32, 48, 64), shape_cost=shape_cost)
+    assert len(made.shapes) > 2
+    for batch in map(made.make, range(12)):
+        lengths = data.encoded.piece_lengths[batch.examples]
+        holding = [
+            shape
+            for shape in made.shapes
+            if shape.tokens >= lengths.max() and pack.place(lengths, shape.tokens).num_rows <= shape.rows
+        ]
+        assert batch.shape == (1, *min(holding, key=pack.row_cost)[:2])
 
 
 def test_a_long_text_in_a_step_that_was_not_planned_still_finds_a_row(encoded):

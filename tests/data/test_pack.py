@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,11 +95,9 @@ def needs(draw) -> np.ndarray:
 @given(needs(), st.sampled_from([0.0, 100.0, 1e4, 1e9]))
 def test_every_step_fits_a_planned_shape(needs, shape_cost):
     shapes = pack.plan(needs, (32, 64, 128), shape_cost)
-    widths = sorted({shape.tokens for shape in shapes})
     for step in needs:
-        narrowest = next(width for width, rows in zip((32, 64, 128), step, strict=True) if rows and width in widths)
-        rows = step[(32, 64, 128).index(narrowest)]
-        assert any(shape.tokens == narrowest and shape.rows >= rows for shape in shapes)
+        by_width: dict[int, int] = dict(zip((32, 64, 128), step, strict=True))
+        assert any(0 < by_width[shape.tokens] <= shape.rows for shape in shapes)
     assert all(shape.segments == pack.max_segments(shape.tokens) for shape in shapes)
 
 
@@ -117,11 +118,29 @@ def test_dear_shapes_leave_one():
     assert [tuple(shape)[:2] for shape in pack.plan(needs, (64,), 1e9)] == [(7, 64)]
 
 
-def test_a_step_takes_the_planned_shape_with_least_padding():
-    shapes = [pack.Shape(8, 64, 16), pack.Shape(4, 64, 16), pack.Shape(8, 128, 32)]
-    assert pack.choose(shapes, 64, 3) == shapes[1] and pack.choose(shapes, 64, 5) == shapes[0]
-    assert pack.choose(shapes, 128, 1) == shapes[2]
-    assert pack.choose(shapes, 64, 9) == pack.Shape(9, 64, pack.max_segments(64))  # not planned: made for it
+def costs_of(needs: np.ndarray, shapes: Sequence[pack.Shape]) -> np.ndarray:
+    """[steps, shapes], what each step costs in each, infinite where it does not fit."""
+    widths = [32, 64, 128]
+    rows = needs[:, [widths.index(shape.tokens) for shape in shapes]]
+    holds = (rows > 0) & (rows <= [shape.rows for shape in shapes])
+    return np.where(holds, [pack.row_cost(shape) for shape in shapes], np.inf)
+
+
+def test_plans_are_close_to_the_best_there_is():
+    """Beside all sets of up to four shapes, on 40 small cases: mostly the best, never 5 % off."""
+    rng, ratios = np.random.default_rng(0), []
+    for _ in range(40):
+        drawn = zip(rng.integers(1, 24, 6), rng.integers(0, 3, 6), strict=True)
+        needs = np.array([[0 if at < skip else -(-count // 2**at) for at in range(3)] for count, skip in drawn])
+        shape_cost = float(rng.choice([200.0, 500.0, 2000.0]))
+        pairs = {(int(rows), width) for at, width in enumerate((32, 64, 128)) for rows in needs[:, at] if rows}
+        every = [pack.Shape(*pair, pack.max_segments(pair[1])) for pair in sorted(pairs)]
+        costs = costs_of(needs, every)
+        sets = [subset for size in (1, 2, 3, 4) for subset in itertools.combinations(range(len(every)), size)]
+        best = min(costs[:, subset].min(1).sum() + shape_cost * len(subset) for subset in sets)
+        found = pack.plan(needs, (32, 64, 128), shape_cost)
+        ratios.append((costs_of(needs, found).min(1).sum() + shape_cost * len(found)) / best)
+    assert max(ratios) < 1.05 and np.median(ratios) <= 1.0, ratios
 
 
 # --- fill ------------------------------------------------------------------------------------------------------------
