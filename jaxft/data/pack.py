@@ -19,9 +19,8 @@ import numpy as np
 from jaxft.data.encode import Encoded
 
 WIDTHS = (32, 64, 128, 256, 512)
-"""Of rows, where each one that is in use costs a compilation: for evaluation."""
-TRAINING_WIDTHS = tuple(sorted({*WIDTHS, 48, 80, 96, 112, 192, 384}))
-"""Of rows that a plan may choose from."""
+FINE_WIDTHS = tuple(sorted({*WIDTHS, 48, 80, 96, 112, 192, 384}))
+"""For plans on a CPU. Elsewhere widths are those of the hardware's tiles, or halves of them."""
 _ATTENTION_WIDTH = 640
 """A token of a row of L costs 1 + L / 640: attention grows with L, the rest does not."""
 _TOKENS_A_SEGMENT = 4

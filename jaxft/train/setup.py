@@ -133,15 +133,15 @@ class Setup:
         return self._batches[key]
 
     def _make_batches(self, noise: Noise, batch_size: int | None) -> TrainBatches:
-        train = self.recipe.train
+        train, on_cpu = self.recipe.train, jax.default_backend() == "cpu"
         return TrainBatches(
             self._train_data(noise),
             dataclasses.replace(self.order, take=batch_size),
             self.num_steps,
             micro_batches=train.micro_batches,
-            widths=self._widths(pack.TRAINING_WIDTHS),
+            widths=self._widths(pack.FINE_WIDTHS if on_cpu else pack.WIDTHS),
             packing=train.packing,
-            shape_cost=SHAPE_COST["cpu" if jax.default_backend() == "cpu" else "accelerator"],
+            shape_cost=SHAPE_COST["cpu" if on_cpu else "accelerator"],
         )
 
     def _train_data(self, noise: Noise) -> ByEpoch:
