@@ -105,7 +105,7 @@ def plan(needs: np.ndarray, widths: tuple[int, ...], shape_cost: float) -> tuple
     rows = np.array([shape.rows for shape in candidates])
     holds = (needs[:, columns] > 0) & (needs[:, columns] <= rows)
     costs = np.where(holds, [row_cost(shape) for shape in candidates], np.inf)
-    chosen = [int(np.argmin(costs.sum(0)))]  # the widest with most rows holds every step
+    chosen = [int(np.argmin(costs.sum(0)))]  # one that holds every step: the widest with most rows does
     while True:
         now = costs[:, chosen].min(1)
         total, added = _best(now, costs)

@@ -91,7 +91,7 @@ class Compiled:
         return found[0].as_text()
 
     def place(self, tree: Any) -> Any:
-        """A copy of host arrays, or of a state, on every device of the mesh; stacked layers lie as the step wants."""
+        """A copy of host arrays, or of a state, on every device of the mesh, kernels lying as the step has them."""
         tree = layers.apart(tree) if self._by_layer else tree
         return jax.device_put(tree, devices.replicated(self.mesh), may_alias=False)
 

@@ -63,7 +63,7 @@ def init(trainable: Flat, optimiser: Initial) -> State:
 
 
 class Step(NamedTuple):
-    """by_layer: whether state and frozen parameters have `layers.Layers` for stacked leaves (see train/layers.py).
+    """by_layer: whether state and frozen parameters have `layers.Layers` for the layers' kernels (see train/layers.py).
     total_weight(targets, constants) -> f32 []: of all targets of a step.
     gradient(trainable, micro-batch [B, L] arrays, epoch uint32 [], constants, total weight) -> (part, bool [B, S or L],
     whether each loss is a number).
