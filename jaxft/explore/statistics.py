@@ -97,7 +97,8 @@ def p_value(x: np.ndarray, y: np.ndarray) -> float:
         return 1.0
     count = math.comb(len(x) + len(y), len(x))
     method: Any = scipy.stats.PermutationMethod(n_resamples=count, batch=10_000)
-    return float(scipy.stats.mannwhitneyu(x, y, method=method if count <= _PERMUTATIONS else "asymptotic").pvalue)
+    found: Any = scipy.stats.mannwhitneyu(x, y, method=method if count <= _PERMUTATIONS else "asymptotic")
+    return float(found.pvalue)
 
 
 def least_p(runs: int) -> float:
