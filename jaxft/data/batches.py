@@ -113,8 +113,7 @@ class TrainBatches:
     """The batches of a run, by step number.
 
     data: a `Dataset`, or what gives one for each epoch. shapes: planned for its steps. widths: of rows to choose from,
-    ascending, the last holds any piece. shape_cost: tokens that could be trained in the time one more shape takes to
-    compile.
+    ascending, the last holds any piece. shape_cost: tokens that may be computed in addition for one shape less.
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class TrainBatches:
         """Rows a step needs at each width, 0 where it does not fit."""
         data = self._data.at(self._order.epoch(step))
         lengths = [data.encoded.piece_lengths[pieces] for pieces in self._parts(step, data)[1]]
-        longest = _longest(lengths)
+        longest = pack.width_for(_longest(lengths), self._widths)
         return [0 if width < longest else _most_rows(self._place(lengths, width)) for width in self._widths]
 
     def _parts(self, step: int, data: Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -189,7 +188,8 @@ def _most_rows(placements: list[pack.Placement]) -> int:
 
 def _pieces(data: Dataset, examples: np.ndarray) -> np.ndarray:
     """int64 [P], the pieces of some examples, in their order."""
-    firsts, counts = data.first_piece[examples], np.diff(data.first_piece)[examples]
+    firsts = data.first_piece[examples]
+    counts = data.first_piece[examples + 1] - firsts
     return np.repeat(firsts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 

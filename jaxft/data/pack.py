@@ -92,32 +92,32 @@ def widths_for(max_tokens: int, longest: int, among: tuple[int, ...] = WIDTHS) -
 
 
 def plan(needs: np.ndarray, widths: tuple[int, ...], shape_cost: float) -> tuple[Shape, ...]:
-    """The shapes that cost the fewest tokens: those that steps compute, padding too, and `shape_cost` tokens for each
-    shape that is compiled.
+    """Shapes that cost few tokens: those that steps compute, padding too, and `shape_cost` tokens for each shape.
 
     needs: int [steps, W], the rows that each step needs at each of `widths` (ascending), 0 where it has a longer
-    example. A step takes the cheapest shape that holds it. Where to build so as to serve all is the problem of facility
-    location; here shapes are added as long as that pays, the best one first, and after each those there are may be
-    exchanged, one by one.
+    example; the widest holds every step. A step takes the cheapest shape that holds it. Where to build so as to serve
+    all is the problem of facility location; here shapes are added as long as that pays, the best one first, after each
+    those there are may be exchanged, one by one, and in the end those that do not pay go.
     """
     candidates = [shape for column, width in enumerate(widths) for shape in _candidates(needs[:, column], width)]
     columns = np.array([widths.index(shape.tokens) for shape in candidates])
     rows = np.array([shape.rows for shape in candidates])
     holds = (needs[:, columns] > 0) & (needs[:, columns] <= rows)
     costs = np.where(holds, [row_cost(shape) for shape in candidates], np.inf)
+    price = shape_cost * _ATTENTION_WIDTH
     chosen = [int(np.argmin(costs.sum(0)))]  # one that holds every step: the widest with most rows does
     while True:
         now = costs[:, chosen].min(1)
         total, added = _best(now, costs)
-        if now.sum() - total <= shape_cost:
-            used = {chosen[at] for at in costs[:, chosen].argmin(1)}
-            return tuple(sorted(candidates[at] for at in used))
+        if now.sum() - total <= price:
+            return tuple(sorted(candidates[at] for at in _paying(chosen, costs, price)))
         chosen = _exchanged([*chosen, added], costs)
 
 
-def row_cost(shape: Shape) -> float:
-    """What computing all rows of a shape costs, in tokens of very short rows."""
-    return shape.rows * shape.tokens * (1 + shape.tokens / _ATTENTION_WIDTH)
+def row_cost(shape: Shape) -> int:
+    """What computing all rows of a shape costs, in 640ths of a token in a very short row: a whole number, so that sums
+    do not hang on their order."""
+    return shape.rows * shape.tokens * (_ATTENTION_WIDTH + shape.tokens)
 
 
 def _candidates(rows: np.ndarray, width: int) -> list[Shape]:
@@ -146,6 +146,18 @@ def _exchanged(chosen: list[int], costs: np.ndarray) -> list[int]:
                 break
         else:
             return chosen
+
+
+def _paying(chosen: list[int], costs: np.ndarray, price: float) -> list[int]:
+    """Those without which steps would cost more than `price` more."""
+    while len(chosen) > 1:
+        total = costs[:, chosen].min(1).sum()
+        others = [chosen[:at] + chosen[at + 1 :] for at in range(len(chosen))]
+        best = min(others, key=lambda rest: costs[:, rest].min(1).sum())
+        if costs[:, best].min(1).sum() - total > price:
+            return chosen
+        chosen = best
+    return chosen
 
 
 def fill(encoded: Encoded, pieces: np.ndarray, placement: Placement, shape: Shape) -> dict[str, np.ndarray]:

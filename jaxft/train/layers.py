@@ -3,7 +3,7 @@
 One a layer suits straight-line code on CPU: a gradient is not copied into a stack, and the optimiser's loops (first
 moment, second moment, parameter) find a layer's numbers in the cache, where those over a stack fetch all of it thrice.
 Biases and LayerNorm's parameters stay stacked: they are small, and every array takes time to hand over. Code that loops
-over the layers wants the stack.
+over the layers wants the stack; so does a run with segments, which cuts the stack where they freeze.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ def is_layers(leaf: Any) -> bool:
 
 
 def apart(tree: Any) -> Any:
-    """The tree with `Layers` of host arrays for stacked kernels, in any dict by path: an optimiser's too."""
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: Layers(np.asarray(leaf)) if any(map(_is_stacked_kernel, keys)) else leaf, tree
-    )
+    """The tree with `Layers` of host arrays for stacked kernels, in any dict by path: an optimiser's too. What is apart
+    stays as it is."""
+
+    def one(keys: tuple[Any, ...], leaf: Any) -> Any:
+        return Layers(np.asarray(leaf)) if not is_layers(leaf) and any(map(_is_stacked_kernel, keys)) else leaf
+
+    return jax.tree_util.tree_map_with_path(one, tree, is_leaf=is_layers)
 
 
 def _is_stacked_kernel(key: Any) -> bool:

@@ -36,8 +36,8 @@ from jaxft.train.segments import SegmentBatches
 from jaxft.train.vocabulary import WORD, Vocabulary
 
 SHAPE_COST = {"cpu": 6_000, "accelerator": 2_000_000}
-"""Half the tokens that could be trained while one more batch shape compiles (MiniLM, 2 cores; a guess for one
-accelerator): executables are kept, and most serve more than one run."""
+"""Half the tokens that could be trained while one more batch shape compiles, for executables are kept, and most serve
+more than one run (MiniLM, 2 cores; a guess for one accelerator)."""
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,11 @@ def test_a_long_text_in_a_step_that_was_not_planned_still_finds_a_row(encoded):
     assert found == [2000]
 
 
+def test_a_text_that_no_row_holds_is_refused(data):
+    with pytest.raises(ValueError, match="no row width"):
+        batches(data, widths=(16, 32))
+
+
 def test_each_epoch_has_its_own_data(encoded):
     """Epoch e has examples of e + 3 tokens, the first of them in two pieces in epoch 1; shapes hold all of them."""
 

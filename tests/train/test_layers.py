@@ -35,7 +35,9 @@ def test_a_state_is_taken_apart_and_put_together_bit_by_bit(set_up_on, rule):
     stacked, parted = looped.place(state), straight.place(state)
     assert jax.tree.structure(stacked) == jax.tree.structure(state)
     assert len(jax.tree.leaves(parted)) > len(jax.tree.leaves(stacked))
-    for found in (parted, layers.together(parted), layers.to_host(parted)):
+    again = straight.place(parted)
+    assert jax.tree.structure(again) == jax.tree.structure(parted)
+    for found in (parted, again, layers.together(parted), layers.to_host(parted)):
         assert straight.digest(found) == looped.digest(stacked)
     back = layers.to_host(parted)
     assert jax.tree.structure(back) == jax.tree.structure(state)

@@ -92,7 +92,9 @@ def _gymnax(name: str) -> tuple[Any, Any]:
     with jax.ensure_compile_time_eval(), lenient():
         try:
             import gymnax
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name != "gymnax":
+                raise
             raise UserError("rl.env", "gymnax is not installed", 'pip install "jaxft[control]"') from None
         return gymnax.make(_KNOWN[name].gymnax)
 
